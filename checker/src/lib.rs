@@ -1,0 +1,1 @@
+//! Consistency checkers for recorded histories.

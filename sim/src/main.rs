@@ -1,0 +1,2 @@
+//! Command line of the simulator.
+fn main() {}
