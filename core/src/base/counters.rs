@@ -1,0 +1,145 @@
+//! What a node counts: exported as metrics, and the simulator's situations (a rare state that no run of a batch has
+//! reached fails the batch).
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
+        /// An event that a node counts.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Counter { $($(#[$doc])* $variant,)* }
+
+        impl Counter {
+            /// All counters in order, with their names (Prometheus style, without prefix).
+            pub const ALL: &'static [(Counter, &'static str)] = &[$((Counter::$variant, $name),)*];
+        }
+    };
+}
+
+counters! {
+    /// R1 refused: a higher ballot stood.
+    PrepareRefused = "prepare_refused",
+    /// R2 refused.
+    AcceptRefused = "accept_refused",
+    /// R2 met its own ballot: the record had come before.
+    AcceptRepeated = "accept_repeated",
+    /// R4 refused by a promise or floor.
+    WeakRefused = "weak_refused",
+    /// R4 superseded by a higher ballot.
+    WeakSuperseded = "weak_superseded",
+    /// R5 refused by a promise or floor.
+    RepairRefused = "repair_refused",
+    /// R5 stored.
+    RepairStored = "repair_stored",
+    /// A promise was evicted and its slot's floor rose.
+    PromiseEvicted = "promise_evicted",
+    /// R0: an answer waited for a sync.
+    AnswerAwaitedSync = "answer_awaited_sync",
+    /// C1 was started again after a refusal or silence.
+    RoundRetried = "round_retried",
+    /// C3: a retry found its operation applied.
+    RetryFoundApplied = "retry_found_applied",
+    /// C3: a retry was in doubt and answered unknown.
+    RetryInDoubt = "retry_in_doubt",
+    /// C3: a first attempt took a fresh operation id.
+    FreshOpId = "fresh_op_id",
+    /// C3: a forwarded operation was answered NotRun.
+    ForwardNotRun = "forward_not_run",
+    /// C4: answered without a write.
+    AnsweredWithoutWrite = "answered_without_write",
+    /// C4: a negative result was fenced by a write.
+    NegativeFenced = "negative_fenced",
+    /// C5: a round chose its record.
+    RoundChosen = "round_chosen",
+    /// C6: a round used a settled ballot.
+    SettledUsed = "settled_used",
+    /// C6: a settled ballot was refused.
+    SettledRefused = "settled_refused",
+    /// C7: a round carried more than one operation.
+    RoundCombined = "round_combined",
+    /// C8: a read answered from a majority's agreement.
+    ReadAgreed = "read_agreed",
+    /// C8: a read had to settle the key.
+    ReadSettled = "read_settled",
+    /// C9: a weak write became a mutation.
+    WeakBecameMutation = "weak_became_mutation",
+    /// A forwarder took over from a silent preferred coordinator.
+    ForwardTakenOver = "forward_taken_over",
+    /// An answer came after the forwarder had taken over, and was ignored.
+    ForwardLateAnswer = "forward_late_answer",
+    /// A forward was received twice.
+    ForwardRepeated = "forward_repeated",
+    /// W1: a causal read wrote back.
+    CausalWroteBack = "causal_wrote_back",
+    /// W1: the write-back was refused and the key settled.
+    CausalSettled = "causal_settled",
+    /// W2: a hint was stored.
+    HintStored = "hint_stored",
+    /// W2: a hint was delivered.
+    HintDelivered = "hint_delivered",
+    /// W2: an eventual read was answered from a hint.
+    HintRead = "hint_read",
+    /// A stale replica was repaired after a read.
+    ReadRepair = "read_repair",
+    /// T1: a strong operation chose a tombstone for an expired record.
+    ExpiredSettled = "expired_settled",
+    /// S2: a message with a clock too far ahead was refused.
+    ClockSkewRefused = "clock_skew_refused",
+    /// S3: an input waited for the ceiling.
+    CeilingAwaited = "ceiling_awaited",
+    /// S4: a start waited for the physical clock.
+    StartWaited = "start_waited",
+    /// S5: a message of an earlier start was dropped.
+    OldStartDropped = "old_start_dropped",
+    /// A request older than any deadline was refused.
+    TooOldRefused = "too_old_refused",
+    /// An operation ended UNAVAILABLE.
+    EndedUnavailable = "ended_unavailable",
+    /// An operation ended TIMEOUT.
+    EndedTimeout = "ended_timeout",
+    /// An operation ended OVERLOADED.
+    EndedOverloaded = "ended_overloaded",
+    /// A peer was suspected to be down.
+    PeerSuspected = "peer_suspected",
+    /// A message made no sense and was dropped.
+    PeerMisbehaved = "peer_misbehaved",
+    /// A memtable was flushed.
+    MemtableFlushed = "memtable_flushed",
+    /// A compaction finished.
+    CompactionFinished = "compaction_finished",
+    /// A torn tail was cut at recovery.
+    TornTailCut = "torn_tail_cut",
+    /// WAL commits (one sync each).
+    WalCommits = "wal_commits",
+    /// Records written to the WAL.
+    WalRecords = "wal_records",
+    /// Reads that went to disk.
+    DiskReads = "disk_reads",
+    /// Reads spared by a filter.
+    FilterSpared = "filter_spared",
+}
+
+/// The values of all counters since the start.
+#[derive(Debug, Clone)]
+pub struct Counters([u64; Counter::ALL.len()]);
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self([0; Counter::ALL.len()])
+    }
+}
+
+impl Counters {
+    /// Counts one.
+    pub fn add(&mut self, counter: Counter) {
+        self.0[counter as usize] += 1;
+    }
+
+    /// The value of one counter.
+    pub fn value(&self, counter: Counter) -> u64 {
+        self.0[counter as usize]
+    }
+
+    /// All values with their names.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        Counter::ALL.iter().map(|(counter, name)| (*name, self.0[*counter as usize]))
+    }
+}

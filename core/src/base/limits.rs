@@ -1,0 +1,41 @@
+//! Every limit of the core, with its reason. A limit reached answers Overloaded or TooLarge; nothing grows without one.
+
+/// Key bytes (INTERFACES, RESP limits).
+pub const KEY_BYTES_MAX: usize = 64 * 1024;
+/// Value bytes.
+pub const VALUE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Client operations in flight in one shard.
+pub const OPERATIONS_MAX: usize = 65_536;
+/// Entries of a record's `recent`. A combined round (C7) adds `BATCH_MAX`; retries older than what is kept are in doubt.
+pub const RECENT_MAX: usize = 64;
+/// Operations combined into one round.
+pub const BATCH_MAX: usize = 32;
+/// Bytes of an answer kept in `recent`; larger ones are `Outcome::NotKept`.
+pub const OUTCOME_BYTES_MAX: usize = 256;
+/// Entries in the table of promises; evicting one raises its slot's floor.
+pub const PROMISES_MAX: usize = 65_536;
+/// Settled ballots cached by a coordinator (C6).
+pub const SETTLED_MAX: usize = 16_384;
+/// How long a settled ballot may be used, milliseconds.
+pub const SETTLED_MS: u64 = 4_000;
+/// Hints kept by one shard.
+pub const HINTS_MAX: usize = 1_000_000;
+/// Inputs that wait for the ceiling to rise.
+pub const PARKED_MAX: usize = 16_384;
+/// Longest time a client operation may run, milliseconds.
+pub const REQUEST_DEADLINE_MS: u64 = 5_000;
+/// A stamp further ahead of the physical clock than this is refused (S2), milliseconds.
+pub const MAX_DRIFT_MS: u64 = 500;
+/// How far ahead the ceiling is raised (S3), milliseconds.
+pub const CEILING_STEP_MS: u64 = 100;
+/// Entries of `recent` older than this are pruned (C4): longer than any attempt can live.
+pub const RETRY_WINDOW_MS: u64 = REQUEST_DEADLINE_MS + 2 * MAX_DRIFT_MS + 1_000;
+/// Records in one page of a scan.
+pub const SCAN_PAGE_MAX: usize = 1_000;
+/// Bytes of records in one page of a scan: a page always holds one record, however large.
+pub const SCAN_PAGE_BYTES: usize = 1 << 20;
+
+// A round of a full batch must fit, or it would evict its own entries.
+const _: () = assert!(BATCH_MAX <= RECENT_MAX);
+// A retry must find its first attempt: the window outlives the request and the clocks' disagreement.
+const _: () = assert!(RETRY_WINDOW_MS > REQUEST_DEADLINE_MS + 2 * MAX_DRIFT_MS);

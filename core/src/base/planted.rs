@@ -1,0 +1,95 @@
+//! Planted bugs: one-line mutations of protocol rules that the simulator switches on to prove that it finds them.
+//!
+//! With the feature `planted-bugs` off, [`on`] is a constant `false` and the mutations compile to nothing.
+
+/// A mutation of a rule. The name says the rule it breaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Bug {
+    /// R5: a repair is stored although a higher promise or floor stands.
+    R5RepairIgnoresPromises = 1,
+    /// S4: the floor after a restart is zero.
+    S4NoFloorAtRestart,
+    /// C8: a strong read answers the highest record without a majority for it.
+    C8ReadWithoutMajority,
+    /// C9: a weak record carries no `evicted_upto`.
+    C9WeakWithoutEvictedUpto,
+    /// C3: a retry runs without looking for its operation id.
+    C3RetryWithoutOpIdTest,
+    /// C6: a cached ballot is used twice.
+    C6BallotUsedTwice,
+    /// R2: an accept is stored without comparing it to the accepted ballot.
+    R2NoAcceptedCheck,
+    /// R2: `next` counts as granted on a re-acknowledgement although a higher promise stands.
+    R2NextGrantedOnReack,
+    /// R1: evicting a promise does not raise the floor.
+    R1EvictWithoutFloor,
+    /// W1: a causal read answers without writing back.
+    W1ReadWithoutWriteBack,
+    /// WAL: an accept is acknowledged before its sync.
+    WalAckBeforeSync,
+    /// C4: a retry that finds its condition false answers without fencing its earlier accept.
+    C4FailedWithoutFence,
+    /// R0: a promise shows a record whose sync has not completed, and is sent at once.
+    R0PromiseUnsynced,
+    /// T1: a strong read answers absent for an expired record without choosing a tombstone.
+    T1ExpiredReadWithoutTombstone,
+    /// S3: stamps are issued above the ceiling.
+    S3StampAboveCeiling,
+    /// C1: a ballot is taken that is not above the operation id.
+    C1MinorityPrepare,
+    /// C5: a round counts as chosen with one acknowledgement less than a majority.
+    C5MinorityAccept,
+    /// WAL: recovery stops at the first page of the last segment.
+    WalRecoveryDropsTail,
+}
+
+impl Bug {
+    /// All bugs with the name that the command line uses.
+    pub const ALL: &'static [(Bug, &'static str)] = &[
+        (Bug::R5RepairIgnoresPromises, "r5-repair-ignores-promises"),
+        (Bug::S4NoFloorAtRestart, "s4-no-floor-at-restart"),
+        (Bug::C8ReadWithoutMajority, "c8-read-without-majority"),
+        (Bug::C9WeakWithoutEvictedUpto, "c9-weak-without-evicted-upto"),
+        (Bug::C3RetryWithoutOpIdTest, "c3-retry-without-op-id-test"),
+        (Bug::C6BallotUsedTwice, "c6-ballot-used-twice"),
+        (Bug::R2NoAcceptedCheck, "r2-no-accepted-check"),
+        (Bug::R2NextGrantedOnReack, "r2-next-granted-on-reack"),
+        (Bug::R1EvictWithoutFloor, "r1-evict-without-floor"),
+        (Bug::W1ReadWithoutWriteBack, "w1-read-without-write-back"),
+        (Bug::WalAckBeforeSync, "wal-ack-before-sync"),
+        (Bug::C4FailedWithoutFence, "c4-failed-without-fence"),
+        (Bug::R0PromiseUnsynced, "r0-promise-unsynced"),
+        (Bug::T1ExpiredReadWithoutTombstone, "t1-expired-read-without-tombstone"),
+        (Bug::S3StampAboveCeiling, "s3-stamp-above-ceiling"),
+        (Bug::C1MinorityPrepare, "c1-minority-prepare"),
+        (Bug::C5MinorityAccept, "c5-minority-accept"),
+        (Bug::WalRecoveryDropsTail, "wal-recovery-drops-tail"),
+    ];
+}
+
+#[cfg(feature = "planted-bugs")]
+mod switch {
+    use core::sync::atomic::{AtomicU8, Ordering};
+    static ACTIVE: AtomicU8 = AtomicU8::new(0);
+
+    /// Switches one bug on for the whole process, or all off.
+    pub fn plant(bug: Option<super::Bug>) {
+        ACTIVE.store(bug.map_or(0, |b| b as u8), Ordering::SeqCst);
+    }
+
+    /// Whether `bug` is switched on.
+    pub fn on(bug: super::Bug) -> bool {
+        ACTIVE.load(Ordering::Relaxed) == bug as u8
+    }
+}
+
+#[cfg(not(feature = "planted-bugs"))]
+mod switch {
+    /// Whether `bug` is switched on: never in this build.
+    pub const fn on(_bug: super::Bug) -> bool {
+        false
+    }
+}
+
+pub use switch::*;

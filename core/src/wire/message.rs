@@ -1,0 +1,195 @@
+//! What nodes say to each other. The rules that each message obeys are in PROTOCOL section 3 and 4.
+
+use crate::base::{Address, Epoch, Hlc, KeyOp, OpId, Record, RequestId, Slot, Stamp, StartNumber};
+
+use alloc::vec::Vec;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+/// A message with what every message carries.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Envelope {
+    /// The sender.
+    pub from: Address,
+    /// How often the sender has been started (S5).
+    pub start: StartNumber,
+    /// The sender's configuration epoch (E4).
+    pub epoch: Epoch,
+    /// The sender's clock; every stamp in the body is at or below it (S2).
+    pub hlc: Hlc,
+    /// What it says.
+    pub body: Message,
+}
+
+/// The messages of the protocol.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Message {
+    /// R1. Answered by `Answer::Promise` or `Refused`.
+    Prepare {
+        /// Echoed in the answer.
+        request: RequestId,
+        /// The register.
+        key: Bytes,
+        /// The ballot to promise.
+        ballot: Stamp,
+    },
+    /// R2. Answered by `Answer::Accepted` or `Refused`.
+    Accept {
+        /// Echoed in the answer.
+        request: RequestId,
+        /// The register.
+        key: Bytes,
+        /// The record to accept, at `record.ballot`.
+        record: Record,
+        /// The ballot to promise along with it, if not `Stamp::ZERO`.
+        next: Stamp,
+    },
+    /// R3. Answered by `Answer::Found` or `Refused`.
+    Query {
+        /// Echoed in the answer.
+        request: RequestId,
+        /// The register.
+        key: Bytes,
+        /// Whether only the stamps are wanted.
+        digest: bool,
+    },
+    /// R4. Answered by `Answer::Accepted` or `Refused`.
+    Weak {
+        /// Echoed in the answer.
+        request: RequestId,
+        /// The register.
+        key: Bytes,
+        /// The record.
+        record: Record,
+    },
+    /// W2: R4 at a fallback node, which keeps the record as a hint for `target`. Answered like `Weak`.
+    Hint {
+        /// Echoed in the answer.
+        request: RequestId,
+        /// The replica that was not reached.
+        target: crate::base::NodeId,
+        /// The register.
+        key: Bytes,
+        /// The record.
+        record: Record,
+    },
+    /// R5. Answered by `Answer::Accepted` (stored or older than what is held) or `Refused`.
+    Repair {
+        /// Echoed in the answer.
+        request: RequestId,
+        /// The register.
+        key: Bytes,
+        /// The record, at its original ballot.
+        record: Record,
+        /// The sender saw this very ballot on a majority.
+        chosen: bool,
+    },
+    /// A strong operation for the preferred coordinator. Answered by `Answer::Forwarded`.
+    Forward {
+        /// Echoed in the answer.
+        request: RequestId,
+        /// The register.
+        key: Bytes,
+        /// Names the mutation; for a read it is only its start.
+        op_id: OpId,
+        /// Whether it came from the client (IDEMPOTENT): then its negative result is stored, too.
+        idempotent: bool,
+        /// The operation.
+        op: KeyOp,
+        /// Milliseconds the sender will wait.
+        patience_ms: u32,
+    },
+    /// A page of the receiver's records in store order. Answered by `Answer::Scanned`.
+    Scan {
+        /// Echoed in the answer.
+        request: RequestId,
+        /// First slot.
+        slot: Slot,
+        /// Only keys greater than this in `slot`.
+        after: Option<Bytes>,
+        /// Most records wanted.
+        limit: u32,
+        /// Whether values are wanted; without, each record has an empty value of the tombstone or live kind.
+        values: bool,
+    },
+    /// An answer to one of the above.
+    Answer {
+        /// The request's id.
+        request: RequestId,
+        /// The answer.
+        answer: Answer,
+    },
+    /// Heartbeat; asks for a `Pong`.
+    Ping {
+        /// The sender's durable ceiling (S5).
+        ceiling: Hlc,
+    },
+    /// Answer to a heartbeat.
+    Pong {
+        /// The sender's durable ceiling (S5).
+        ceiling: Hlc,
+    },
+}
+
+/// Answers of replicas and coordinators.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Answer {
+    /// R1: promised; what was accepted so far, `None` for an absent key.
+    Promise {
+        /// The promised ballot.
+        ballot: Stamp,
+        /// The accepted record.
+        accepted: Option<Record>,
+    },
+    /// R2, R4, R5: durable here, or superseded by a higher ballot.
+    Accepted {
+        /// Whether `next` is now exactly what is promised.
+        next_granted: bool,
+    },
+    /// R3.
+    Found {
+        /// Ballot of the accepted record; zero if absent.
+        ballot: Stamp,
+        /// The record; `None` if absent or only the digest was asked for.
+        record: Option<Record>,
+    },
+    /// Not done.
+    Refused(Refusal),
+    /// What came of a forwarded operation.
+    Forwarded(ForwardResult),
+    /// A page of records.
+    Scanned {
+        /// `(slot, key, record)` in store order, tombstones included.
+        records: Vec<(Slot, Bytes, Record)>,
+        /// Everything before this position has been covered; `None`: everything to the end.
+        next: Option<(Slot, Option<Bytes>)>,
+    },
+}
+
+/// Why a replica refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Refusal {
+    /// A higher promise, floor or accepted ballot stands; the highest of them.
+    Ballot(Stamp),
+    /// The request's epoch is below the slot's last change (E4).
+    Epoch(Epoch),
+    /// The sender's clock is too far ahead (S2).
+    ClockSkew,
+    /// The stamp is older than any request can be (section 3).
+    TooOld,
+    /// A limit was reached.
+    Overloaded,
+    /// The disk is full.
+    DiskFull,
+    /// Not a replica of the key's slot, or not serving yet.
+    NotServing,
+}
+
+/// What came of a forwarded operation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ForwardResult {
+    /// The reply for the client.
+    Done(Result<crate::base::Response, crate::base::Failure>),
+    /// C3: in doubt for this operation id and certainly not run: the issuer may take a fresh one.
+    NotRun,
+}

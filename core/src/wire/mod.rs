@@ -1,0 +1,7 @@
+//! Messages between nodes and their encoding.
+
+pub mod codec;
+pub mod message;
+
+pub use codec::{CodecError, PROTOCOL_VERSION, decode, encode};
+pub use message::{Answer, Envelope, ForwardResult, Message, Refusal};
