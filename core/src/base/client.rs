@@ -193,8 +193,6 @@ pub struct PageEntry {
     pub slot: Slot,
     /// The key.
     pub key: Bytes,
-    /// Length of the value in bytes.
-    pub value_len: u32,
     /// Milliseconds since the Unix epoch; 0 = never.
     pub expires_at: u64,
 }

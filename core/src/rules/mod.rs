@@ -1,1 +1,9 @@
-//! (next)
+//! Pure decisions: given what is known, what follows. No outputs, no I/O; each is a function or a small value of its own.
+
+pub mod clock;
+pub mod context;
+pub mod liveness;
+pub mod quorum;
+pub mod register;
+pub mod ring;
+pub mod slots;

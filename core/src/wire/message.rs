@@ -193,3 +193,20 @@ pub enum ForwardResult {
     /// C3: in doubt for this operation id and certainly not run: the issuer may take a fresh one.
     NotRun,
 }
+
+impl Message {
+    /// The id under which a request wants its answer; `None` for answers and heartbeats.
+    pub fn request_id(&self) -> Option<RequestId> {
+        match self {
+            Self::Prepare { request, .. }
+            | Self::Accept { request, .. }
+            | Self::Query { request, .. }
+            | Self::Weak { request, .. }
+            | Self::Hint { request, .. }
+            | Self::Repair { request, .. }
+            | Self::Forward { request, .. }
+            | Self::Scan { request, .. } => Some(*request),
+            Self::Answer { .. } | Self::Ping { .. } | Self::Pong { .. } => None,
+        }
+    }
+}

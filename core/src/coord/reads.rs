@@ -1,0 +1,364 @@
+//! Reads: C8 (strong), W1 (causal), W2 (eventual), and the repair of stale replicas that they meet.
+
+use super::operation::{Operation, Origin};
+use super::{Coord, CoordCx, Flight, PHASE_MS, alive, slot_and_replicas};
+use crate::base::planted::{self, Bug};
+use crate::base::{Counter, Failure, Instant, KeyOp, Level, NodeId, Record, RequestId, Stamp};
+use crate::io::Tag;
+use crate::rules::quorum::{Votes, majority};
+use crate::rules::register::read_response;
+use crate::wire::{Answer, Message, Refusal};
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use bytes::Bytes;
+
+/// Milliseconds that a strong read waits for the remaining replies once a majority disagrees.
+const GRACE_MS: u64 = 30;
+/// One in so many eventual reads asks all replicas, to repair stale ones.
+const REPAIR_ONE_IN: u64 = 8;
+
+#[derive(Debug, Clone)]
+pub(super) struct Read {
+    tag: Tag,
+    level: Level,
+    key: Bytes,
+    deadline: Instant,
+    /// Who reported which ballot.
+    reports: Vec<(NodeId, Stamp)>,
+    /// Who refused.
+    refusals: Votes,
+    best: Stamp,
+    /// The record at `best`, where some reply carried it.
+    record: Option<Record>,
+    /// W1: who has the record, while it is written back.
+    writing_back: Option<Votes>,
+    /// The client has its answer; late replies are still used for repair.
+    answered: bool,
+    /// Nobody asked so far but these (eventual reads go on to the next).
+    asked: Vec<NodeId>,
+    skewed: bool,
+}
+
+/// What a read does next.
+enum Step {
+    Wait,
+    Answer,
+    /// The body at the best ballot has not come: everybody is asked for it.
+    AskFull,
+    WriteBack,
+    Settle,
+    WaitShortly,
+}
+
+impl Coord {
+    pub(super) fn read(
+        &mut self,
+        cx: &mut CoordCx<'_, '_>,
+        tag: Tag,
+        level: Level,
+        key: Bytes,
+        deadline: Instant,
+    ) {
+        let read = Read {
+            tag,
+            level,
+            key,
+            deadline,
+            reports: Vec::new(),
+            refusals: Votes::default(),
+            best: Stamp::ZERO,
+            record: None,
+            writing_back: None,
+            answered: false,
+            asked: Vec::new(),
+            skewed: false,
+        };
+        match level {
+            Level::Eventual => self.ask_next(cx, read),
+            Level::Strong | Level::Causal => self.ask_all(cx, read, false),
+        }
+    }
+
+    /// Asks every replica: one for the record, the others for its stamps, or all for the record.
+    fn ask_all(&mut self, cx: &mut CoordCx<'_, '_>, mut read: Read, full: bool) {
+        let (slot, replicas) = slot_and_replicas(cx.table, &read.key);
+        let me = self.me.node;
+        let body_from = if replicas.contains(&me) {
+            Some(me)
+        } else {
+            replicas.iter().copied().find(|node| cx.liveness.is_alive(*node))
+        };
+        read.reports.clear();
+        read.refusals = Votes::default();
+        read.writing_back = None;
+        read.asked = replicas.to_vec();
+        let request = cx.cx.next_request();
+        for node in replicas {
+            let digest = !full && Some(*node) != body_from;
+            let key = &read.key;
+            Self::send_each(cx, [*node], slot, || Message::Query { request, key: key.clone(), digest });
+        }
+        self.fly(cx, request, read, PHASE_MS);
+    }
+
+    /// W2: asks the best replica not asked yet; then the fallback nodes for hints.
+    fn ask_next(&mut self, cx: &mut CoordCx<'_, '_>, mut read: Read) {
+        let (slot, replicas) = slot_and_replicas(cx.table, &read.key);
+        let me = self.me.node;
+        let mut targets = Vec::new();
+        if read.asked.is_empty() && !replicas.contains(&me) {
+            targets.push(me);
+        }
+        let is_new = |node: &NodeId| !read.asked.contains(node) && *node != me && cx.liveness.is_alive(*node);
+        if replicas.contains(&me) && read.asked.is_empty() {
+            targets.push(me);
+            if self.rng.below(REPAIR_ONE_IN) == 0 {
+                targets.extend(replicas.iter().copied().filter(is_new));
+            }
+        } else if let Some(next) = cx.table.preference(slot).iter().copied().find(is_new) {
+            targets.push(next);
+        }
+        read.asked.extend(targets.iter().copied());
+        let request = cx.cx.next_request();
+        let key = read.key.clone();
+        Self::send_each(cx, targets, slot, || Message::Query { request, key: key.clone(), digest: false });
+        self.fly(cx, request, read, PHASE_MS / 3);
+    }
+
+    fn fly(&mut self, cx: &mut CoordCx<'_, '_>, request: RequestId, read: Read, patience_ms: u64) {
+        let now = cx.cx.now.mono;
+        let wake = now.plus_ms(patience_ms).min(read.deadline).max(Instant(now.0 + 1));
+        self.flights.insert(request, Flight::Read(Box::new(read)));
+        self.set_timer(request, wake);
+    }
+
+    pub(super) fn on_read_answer(
+        &mut self,
+        cx: &mut CoordCx<'_, '_>,
+        request: RequestId,
+        from: NodeId,
+        answer: Answer,
+    ) {
+        let Some(Flight::Read(read)) = self.flights.get_mut(&request) else {
+            return;
+        };
+        let (_, replicas) = slot_and_replicas(cx.table, &read.key);
+        match answer {
+            Answer::Found { ballot, record } => {
+                if !read.add(from, ballot, record) {
+                    return;
+                }
+                if read.answered {
+                    read.repair(cx, from, ballot);
+                    if read.reports.len() == replicas.len() {
+                        self.flights.remove(&request);
+                    }
+                    return;
+                }
+            }
+            Answer::Accepted { .. } => {
+                if let Some(votes) = &mut read.writing_back {
+                    votes.add(replicas, from);
+                }
+            }
+            Answer::Refused(refusal) => {
+                read.refusals.add(replicas, from);
+                read.skewed |= refusal == Refusal::ClockSkew;
+            }
+            _ => return cx.cx.count(Counter::PeerMisbehaved),
+        }
+        self.on_progress(cx, request);
+    }
+
+    fn on_progress(&mut self, cx: &mut CoordCx<'_, '_>, request: RequestId) {
+        let Some(Flight::Read(read)) = self.flights.get(&request) else {
+            return;
+        };
+        if read.answered {
+            return;
+        }
+        let (_, replicas) = slot_and_replicas(cx.table, &read.key);
+        match read.next_step(replicas, cx.cx.clock.last().ms()) {
+            Step::Wait => {}
+            Step::WaitShortly => self.set_timer(request, cx.cx.now.mono.plus_ms(GRACE_MS)),
+            Step::Answer => self.finish_read(cx, request),
+            Step::AskFull => {
+                if let Some(Flight::Read(read)) = self.flights.remove(&request) {
+                    self.ask_all(cx, *read, true);
+                }
+            }
+            Step::WriteBack => self.write_back(cx, request),
+            Step::Settle => self.settle(cx, request),
+        }
+    }
+
+    fn finish_read(&mut self, cx: &mut CoordCx<'_, '_>, request: RequestId) {
+        let Some(Flight::Read(read)) = self.flights.get_mut(&request) else {
+            return;
+        };
+        let (_, replicas) = slot_and_replicas(cx.table, &read.key);
+        read.answered = true;
+        if read.level == Level::Strong {
+            cx.cx.count(Counter::ReadAgreed);
+        }
+        for (node, ballot) in read.reports.clone() {
+            read.repair(cx, node, ballot);
+        }
+        let (tag, response) = (read.tag, read_response(read.record.as_ref(), cx.cx.clock.last().ms()));
+        if read.reports.len() == replicas.len() || read.level == Level::Eventual {
+            self.flights.remove(&request);
+        }
+        self.reply(cx, tag, Ok(response));
+    }
+
+    /// W1: writes the record back to a majority before answering.
+    fn write_back(&mut self, cx: &mut CoordCx<'_, '_>, request: RequestId) {
+        let Some(Flight::Read(mut read)) = self.flights.remove(&request) else {
+            return;
+        };
+        let Some(record) = read.record.clone() else {
+            return;
+        };
+        cx.cx.count(Counter::CausalWroteBack);
+        let (slot, replicas) = slot_and_replicas(cx.table, &read.key);
+        let mut votes = Votes::default();
+        for (node, _) in read.reports.iter().filter(|(_, ballot)| *ballot == read.best) {
+            votes.add(replicas, *node);
+        }
+        read.refusals = Votes::default();
+        read.writing_back = Some(votes);
+        let request = cx.cx.next_request();
+        let lacking = replicas.iter().copied().filter(|node| !votes.has(replicas, *node));
+        let key = read.key.clone();
+        Self::send_each(cx, lacking, slot, || Message::Repair {
+            request,
+            key: key.clone(),
+            record: record.clone(),
+            chosen: false,
+        });
+        self.fly(cx, request, *read, PHASE_MS);
+    }
+
+    /// C8, W1: settles the key by a round of the identity, with what was read as a candidate.
+    fn settle(&mut self, cx: &mut CoordCx<'_, '_>, request: RequestId) {
+        let Some(Flight::Read(read)) = self.flights.remove(&request) else {
+            return;
+        };
+        let counter = if read.level == Level::Strong { Counter::ReadSettled } else { Counter::CausalSettled };
+        cx.cx.count(counter);
+        let mut operation = Operation::new(Origin::Client(read.tag), KeyOp::Read, read.deadline);
+        operation.candidate = read.record.filter(|_| read.level == Level::Causal);
+        self.submit(cx, &read.key, operation);
+    }
+
+    pub(super) fn on_read_timeout(&mut self, cx: &mut CoordCx<'_, '_>, request: RequestId) {
+        let Some(Flight::Read(read)) = self.flights.remove(&request) else {
+            return;
+        };
+        if read.answered {
+            return;
+        }
+        let (_, replicas) = slot_and_replicas(cx.table, &read.key);
+        let failure = if read.skewed { Failure::ClockSkew } else { Failure::Unavailable };
+        if read.deadline <= cx.cx.now.mono {
+            return self.reply(cx, read.tag, Err(failure));
+        }
+        let is_majority = read.reports.len() >= majority(replicas.len());
+        match read.level {
+            Level::Eventual if read.reports.is_empty() => self.ask_next(cx, *read),
+            Level::Eventual => {
+                self.flights.insert(request, Flight::Read(read));
+                self.finish_read(cx, request);
+            }
+            Level::Strong if is_majority && read.writing_back.is_none() => {
+                self.flights.insert(request, Flight::Read(read));
+                self.settle(cx, request);
+            }
+            Level::Strong | Level::Causal
+                if alive(cx, replicas) < majority(replicas.len()) || read.skewed =>
+            {
+                self.reply(cx, read.tag, Err(failure));
+            }
+            Level::Strong | Level::Causal => self.ask_all(cx, *read, true),
+        }
+    }
+}
+
+impl Read {
+    /// Takes a report in; false if `from` has reported before.
+    fn add(&mut self, from: NodeId, ballot: Stamp, record: Option<Record>) -> bool {
+        if self.reports.iter().any(|(node, _)| *node == from) || !self.asked.contains(&from) {
+            return false;
+        }
+        self.reports.push((from, ballot));
+        if ballot > self.best && !self.answered {
+            self.best = ballot;
+            self.record = record;
+        } else if ballot == self.best && self.record.is_none() {
+            self.record = record;
+        }
+        true
+    }
+
+    fn has_body(&self) -> bool {
+        self.best == Stamp::ZERO || self.record.is_some()
+    }
+
+    fn agreeing(&self) -> usize {
+        self.reports.iter().filter(|(_, ballot)| *ballot == self.best).count()
+    }
+
+    fn next_step(&self, replicas: &[NodeId], now_ms: u64) -> Step {
+        let quorum = majority(replicas.len());
+        if self.level == Level::Eventual {
+            let all = self.reports.len() + self.refusals.count() >= self.asked.len();
+            return if all && !self.reports.is_empty() { Step::Answer } else { Step::Wait };
+        }
+        if let Some(votes) = self.writing_back {
+            return match () {
+                () if votes.is_majority(replicas) => Step::Answer,
+                () if self.refusals.blocks_majority(replicas) => Step::Settle,
+                () => Step::Wait,
+            };
+        }
+        if self.reports.len() < quorum {
+            return Step::Wait;
+        }
+        let agreed = self.agreeing() >= quorum;
+        let expired = self.record.as_ref().is_some_and(|record| record.is_expired(now_ms));
+        match self.level {
+            _ if !self.has_body() => Step::AskFull,
+            Level::Strong if planted::on(Bug::C8ReadWithoutMajority) => Step::Answer,
+            Level::Strong if agreed && expired && !planted::on(Bug::T1ExpiredReadWithoutTombstone) => {
+                Step::Settle
+            }
+            _ if agreed => Step::Answer,
+            Level::Causal if planted::on(Bug::W1ReadWithoutWriteBack) => Step::Answer,
+            Level::Causal => Step::WriteBack,
+            _ if self.reports.len() + self.refusals.count() >= replicas.len() => Step::Settle,
+            _ => Step::WaitShortly,
+        }
+    }
+
+    /// A replica reported less than what a majority has: repairs it.
+    fn repair(&self, cx: &mut CoordCx<'_, '_>, node: NodeId, ballot: Stamp) {
+        let (slot, replicas) = slot_and_replicas(cx.table, &self.key);
+        let Some(record) =
+            self.record.as_ref().filter(|record| record.ballot == self.best && ballot < self.best)
+        else {
+            return;
+        };
+        if !replicas.contains(&node) {
+            return;
+        }
+        cx.cx.count(Counter::ReadRepair);
+        let chosen = self.agreeing() >= majority(replicas.len());
+        let request = cx.cx.next_request();
+        Coord::send_each(cx, [node], slot, || Message::Repair {
+            request,
+            key: self.key.clone(),
+            record: record.clone(),
+            chosen,
+        });
+    }
+}

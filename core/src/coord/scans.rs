@@ -1,0 +1,149 @@
+//! Pages of a scan over the cluster: every member is asked, records are merged by ballot, and a slot counts as covered
+//! when a majority of its replicas has answered. No more than that is promised: a scan is not a snapshot.
+
+use super::{Coord, CoordCx, Flight, PHASE_MS};
+use crate::base::limits::SCAN_PAGE_MAX;
+use crate::base::{Failure, Instant, NodeId, Page, PageEntry, Record, RequestId, Response, Slot};
+use crate::io::Tag;
+use crate::rules::quorum::majority;
+use crate::wire::{Answer, Message};
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use bytes::Bytes;
+
+/// A place in store order: a slot and the last key covered in it.
+type Position = (Slot, Option<Bytes>);
+
+#[derive(Debug, Clone)]
+pub(super) struct Scan {
+    tag: Tag,
+    slot: Slot,
+    after: Option<Bytes>,
+    limit: u32,
+    deadline: Instant,
+    pages: BTreeMap<NodeId, ScannedPage>,
+}
+
+#[derive(Debug, Clone)]
+struct ScannedPage {
+    records: Vec<(Slot, Bytes, Record)>,
+    next: Option<Position>,
+}
+
+impl Coord {
+    pub(super) fn scan(
+        &mut self,
+        cx: &mut CoordCx<'_, '_>,
+        tag: Tag,
+        slot: Slot,
+        after: Option<Bytes>,
+        limit: u32,
+        deadline: Instant,
+    ) {
+        let scan = Scan {
+            tag,
+            slot,
+            after,
+            limit: limit.clamp(1, SCAN_PAGE_MAX as u32),
+            deadline,
+            pages: BTreeMap::new(),
+        };
+        self.ask_pages(cx, scan);
+    }
+
+    fn ask_pages(&mut self, cx: &mut CoordCx<'_, '_>, mut scan: Scan) {
+        scan.pages.clear();
+        let request = cx.cx.next_request();
+        for node in cx.table.members() {
+            if let Some(address) = cx.table.address(node, Slot(self.me.shard.0)) {
+                let (slot, after, limit) = (scan.slot, scan.after.clone(), scan.limit);
+                cx.cx.send(address, Message::Scan { request, slot, after, limit, values: false });
+            }
+        }
+        let now = cx.cx.now.mono;
+        let wake = now.plus_ms(PHASE_MS).min(scan.deadline).max(Instant(now.0 + 1));
+        self.flights.insert(request, Flight::Scan(Box::new(scan)));
+        self.set_timer(request, wake);
+    }
+
+    pub(super) fn on_scan_answer(
+        &mut self,
+        cx: &mut CoordCx<'_, '_>,
+        request: RequestId,
+        from: NodeId,
+        answer: Answer,
+    ) {
+        let (Some(Flight::Scan(scan)), Answer::Scanned { records, next }) =
+            (self.flights.get_mut(&request), answer)
+        else {
+            return;
+        };
+        scan.pages.insert(from, ScannedPage { records, next });
+        let all =
+            cx.table.members().all(|node| scan.pages.contains_key(&node) || !cx.liveness.is_alive(node));
+        if all && scan.covers(cx) {
+            self.finish_scan(cx, request);
+        }
+    }
+
+    pub(super) fn on_scan_timeout(&mut self, cx: &mut CoordCx<'_, '_>, request: RequestId) {
+        let Some(Flight::Scan(scan)) = self.flights.get(&request) else {
+            return;
+        };
+        if scan.covers(cx) {
+            return self.finish_scan(cx, request);
+        }
+        if let Some(Flight::Scan(scan)) = self.flights.remove(&request) {
+            if scan.deadline <= cx.cx.now.mono {
+                self.reply(cx, scan.tag, Err(Failure::Unavailable));
+            } else {
+                self.ask_pages(cx, *scan);
+            }
+        }
+    }
+
+    fn finish_scan(&mut self, cx: &mut CoordCx<'_, '_>, request: RequestId) {
+        if let Some(Flight::Scan(scan)) = self.flights.remove(&request) {
+            let page = scan.merge(cx.cx.clock.last().ms());
+            self.reply(cx, scan.tag, Ok(Response::Page(page)));
+        }
+    }
+}
+
+impl Scan {
+    /// Whether a majority of every slot's replicas has answered.
+    fn covers(&self, cx: &CoordCx<'_, '_>) -> bool {
+        if cx.table.members().all(|node| self.pages.contains_key(&node)) {
+            return true;
+        }
+        (self.slot.0..Slot::COUNT).all(|slot| {
+            let replicas = cx.table.replicas(Slot(slot));
+            let answered = replicas.iter().filter(|node| self.pages.contains_key(node)).count();
+            answered >= majority(replicas.len())
+        })
+    }
+
+    /// The live keys that all answers cover.
+    fn merge(&self, now_ms: u64) -> Page {
+        let covered = self.pages.values().filter_map(|page| page.next.clone()).min();
+        let mut newest: BTreeMap<(Slot, &Bytes), &Record> = BTreeMap::new();
+        for (slot, key, record) in self.pages.values().flat_map(|page| &page.records) {
+            if covered.as_ref().is_some_and(|covered| (*slot, Some(key)) > (covered.0, covered.1.as_ref())) {
+                continue;
+            }
+            let held = newest.entry((*slot, key)).or_insert(record);
+            if record.ballot > held.ballot {
+                *held = record;
+            }
+        }
+        let mut live = newest
+            .into_iter()
+            .filter(|(_, record)| record.is_live(now_ms))
+            .map(|((slot, key), record)| PageEntry { slot, key: key.clone(), expires_at: record.expires_at });
+        let entries: Vec<PageEntry> = live.by_ref().take(self.limit as usize).collect();
+        let cut = live.next().is_some();
+        let last = entries.last().map(|entry| (entry.slot, Some(entry.key.clone())));
+        Page { entries, next: if cut { last } else { covered } }
+    }
+}

@@ -1,0 +1,313 @@
+//! What a data directory says of itself: whose it is, how often it was started, and the ceiling of its stamps (S3-S5).
+//!
+//! `Identity` is written once, last, when a directory is made. The ceiling is kept in two files, each with two slots of a
+//! sector used in turn, so that neither a torn write nor the loss of one file loses it.
+
+use crate::base::checksum::crc32c;
+use crate::base::limits::CEILING_STEP_MS;
+use crate::base::{Address, ClusterId, Hlc, StartNumber, Ticket, WallTime};
+use crate::io::{DiskErrorKind, DiskOp, DiskResult, FileKind, FileName, Outbox, Output};
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use bytes::Bytes;
+
+/// Version of everything on disk. A directory of another version is refused and left as it is.
+pub const FORMAT_VERSION: u32 = 1;
+/// High bits of every ticket of this machine.
+pub(super) const TICKET_TAG: u64 = 1 << 61;
+
+const IDENTITY: FileName = FileName::new(FileKind::Identity, 0);
+const CEILINGS: [FileName; 2] = [FileName::new(FileKind::Ceiling, 0), FileName::new(FileKind::Ceiling, 1)];
+const IDENTITY_MAGIC: &[u8; 8] = b"SAMARAID";
+const CEILING_MAGIC: &[u8; 8] = b"SAMARACL";
+/// A slot is written whole: one sector, so that a crash leaves the old or the new one.
+const SECTOR: usize = 512;
+const SLOT_STRIDE: u64 = 4096;
+
+/// What the machine tells the node.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum IdentityEvent {
+    /// The directory is ours, or new (`fresh`). Nothing has been written.
+    Checked { fresh: bool },
+    /// The start is on disk: the floor found, and the new ceiling.
+    Established { found: Hlc, ceiling: Hlc },
+    /// A raise of the ceiling is on disk.
+    Raised(Hlc),
+    /// The directory must not be used.
+    Fatal(String),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Ceiling {
+    sequence: u64,
+    start: StartNumber,
+    hlc: Hlc,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Goal {
+    Check,
+    Establish,
+    Raise,
+}
+
+/// The machine.
+#[derive(Debug, Clone)]
+pub(super) struct Identity {
+    me: Address,
+    cluster: ClusterId,
+    shards: u16,
+    tickets: u64,
+    goal: Goal,
+    /// Groups of operations still to be done, one after the other.
+    stages: VecDeque<Vec<DiskOp>>,
+    in_flight: BTreeMap<Ticket, FileName>,
+    contents: BTreeMap<FileName, Bytes>,
+    fresh: bool,
+    found: Ceiling,
+    newest: Ceiling,
+}
+
+impl Identity {
+    pub(super) fn new(me: Address, cluster: ClusterId, shards: u16) -> Self {
+        Self {
+            me,
+            cluster,
+            shards,
+            tickets: TICKET_TAG,
+            goal: Goal::Check,
+            stages: VecDeque::new(),
+            in_flight: BTreeMap::new(),
+            contents: BTreeMap::new(),
+            fresh: false,
+            found: Ceiling::default(),
+            newest: Ceiling::default(),
+        }
+    }
+
+    /// The start number; that of this life once established.
+    pub(super) fn start(&self) -> StartNumber {
+        self.newest.start
+    }
+
+    /// Reads what is there.
+    pub(super) fn boot(&mut self, out: &mut Outbox) {
+        self.goal = Goal::Check;
+        let read = |file| DiskOp::Read { file, offset: 0, len: 2 * SLOT_STRIDE as u32 };
+        self.stages.push_back([IDENTITY, CEILINGS[0], CEILINGS[1]].map(read).into());
+        self.next_stage(out);
+    }
+
+    /// Writes the new start number and ceiling, and at last the identity if the directory is fresh.
+    pub(super) fn establish(&mut self, wall: WallTime, out: &mut Outbox) {
+        self.goal = Goal::Establish;
+        let missing: Vec<FileName> =
+            CEILINGS.into_iter().filter(|file| !self.contents.contains_key(file)).collect();
+        let create = |file: FileName| DiskOp::Create { file, preallocate: 2 * SLOT_STRIDE };
+        self.stages.push_back(missing.iter().copied().map(create).collect());
+        let start = StartNumber(self.found.start.0 + 1);
+        let writes = self.ceiling_writes(start, self.found.hlc.ms().max(wall.0));
+        self.stages.push_back(writes);
+        if !missing.is_empty() {
+            self.stages.push_back([DiskOp::SyncDir].into());
+        }
+        if self.fresh {
+            if !self.contents.contains_key(&IDENTITY) {
+                self.stages.push_back([create(IDENTITY)].into());
+            }
+            let data = self.identity_bytes();
+            self.stages.push_back([DiskOp::Write { file: IDENTITY, offset: 0, data, sync: true }].into());
+            self.stages.push_back([DiskOp::SyncDir].into());
+        }
+        self.contents.clear();
+        self.next_stage(out);
+    }
+
+    /// Raises the ceiling above `wanted`; false while another raise is under way.
+    pub(super) fn raise(&mut self, wanted: Hlc, out: &mut Outbox) -> bool {
+        if !self.in_flight.is_empty() || !self.stages.is_empty() {
+            return false;
+        }
+        self.goal = Goal::Raise;
+        let writes = self.ceiling_writes(self.newest.start, wanted.ms());
+        self.stages.push_back(writes);
+        self.next_stage(out);
+        true
+    }
+
+    fn ceiling_writes(&mut self, start: StartNumber, above_ms: u64) -> Vec<DiskOp> {
+        let hlc = Hlc::from_ms(above_ms + CEILING_STEP_MS).max(self.newest.hlc);
+        self.newest = Ceiling { sequence: self.newest.sequence + 1, start, hlc };
+        let data = self.newest.encode();
+        let offset = (self.newest.sequence % 2) * SLOT_STRIDE;
+        CEILINGS.map(|file| DiskOp::Write { file, offset, data: data.clone(), sync: true }).into()
+    }
+
+    fn next_stage(&mut self, out: &mut Outbox) {
+        while self.in_flight.is_empty() {
+            let Some(stage) = self.stages.pop_front() else {
+                return;
+            };
+            for op in stage {
+                self.tickets += 1;
+                let ticket = Ticket(self.tickets);
+                self.in_flight.insert(ticket, file_of(&op));
+                out.push(Output::Disk { ticket, op });
+            }
+        }
+    }
+
+    pub(super) fn on_disk(
+        &mut self,
+        ticket: Ticket,
+        result: DiskResult,
+        out: &mut Outbox,
+    ) -> Option<IdentityEvent> {
+        let file = self.in_flight.remove(&ticket)?;
+        match (result, self.goal) {
+            (DiskResult::Data(data), Goal::Check) => {
+                self.contents.insert(file, data);
+            }
+            (DiskResult::Failed(error), Goal::Check) if error.kind == DiskErrorKind::NotFound => {}
+            (DiskResult::Failed(error), _) => {
+                self.stages.clear();
+                return Some(IdentityEvent::Fatal(format!(
+                    "{file}: {}; check the disk and start again",
+                    error.text
+                )));
+            }
+            _ => {}
+        }
+        self.next_stage(out);
+        if !self.in_flight.is_empty() {
+            return None;
+        }
+        Some(match self.goal {
+            Goal::Check => match self.check() {
+                Ok(()) => IdentityEvent::Checked { fresh: self.fresh },
+                Err(reason) => IdentityEvent::Fatal(reason),
+            },
+            Goal::Establish => IdentityEvent::Established { found: self.found.hlc, ceiling: self.newest.hlc },
+            Goal::Raise => IdentityEvent::Raised(self.newest.hlc),
+        })
+    }
+
+    /// Judges what was read, without writing.
+    fn check(&mut self) -> Result<(), String> {
+        let identity = self.contents.get(&IDENTITY).filter(|data| data.iter().any(|byte| *byte != 0));
+        self.fresh = identity.is_none();
+        if let Some(identity) = identity {
+            self.check_identity(identity)?;
+        }
+        let valid = CEILINGS.iter().filter_map(|file| self.contents.get(file)).flat_map(|data| {
+            [0, SLOT_STRIDE as usize].into_iter().filter_map(|at| Ceiling::decode(data.get(at..at + SECTOR)?))
+        });
+        let newest = valid.max_by_key(|ceiling| (ceiling.sequence, ceiling.hlc));
+        match newest {
+            Some(newest) => (self.found, self.newest) = (newest, newest),
+            None if self.fresh => {}
+            None => {
+                return Err(format!(
+                    "{} and {}: neither holds a readable ceiling, so stamps could be used twice; this node must be \
+                     replaced by one with a new id",
+                    CEILINGS[0], CEILINGS[1]
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_identity(&self, data: &Bytes) -> Result<(), String> {
+        let damaged =
+            || format!("{IDENTITY}: damaged; restore the file or replace this node by one with a new id");
+        let data: &[u8; IDENTITY_BYTES] =
+            data.get(..IDENTITY_BYTES).and_then(|head| head.try_into().ok()).ok_or_else(damaged)?;
+        let (body, crc) = data.split_at(IDENTITY_BYTES - 4);
+        if body[..8] != *IDENTITY_MAGIC {
+            return Err(format!("{IDENTITY}: not a data directory of samara"));
+        }
+        let version = u32::from_le_bytes([body[8], body[9], body[10], body[11]]);
+        if version != FORMAT_VERSION {
+            return Err(format!(
+                "{IDENTITY}: format version {version}, this program reads version {FORMAT_VERSION}; use the program \
+                 that wrote it"
+            ));
+        }
+        if crc32c(&[body]).to_le_bytes() != *crc {
+            return Err(damaged());
+        }
+        if data[..] != self.identity_bytes()[..IDENTITY_BYTES] {
+            return Err(format!(
+                "{IDENTITY}: this directory belongs to another cluster, node or number of shards than {} of {} shards \
+                 in cluster {:032x}",
+                self.me, self.shards, self.cluster.0
+            ));
+        }
+        Ok(())
+    }
+
+    fn identity_bytes(&self) -> Bytes {
+        let mut data = Vec::with_capacity(SECTOR);
+        data.extend_from_slice(IDENTITY_MAGIC);
+        data.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
+        data.extend_from_slice(&self.cluster.0.to_le_bytes());
+        data.extend_from_slice(&self.me.node.0.to_le_bytes());
+        data.extend_from_slice(&self.me.shard.0.to_le_bytes());
+        data.extend_from_slice(&self.shards.to_le_bytes());
+        let crc = crc32c(&[&data]);
+        data.extend_from_slice(&crc.to_le_bytes());
+        assert_eq!(data.len(), IDENTITY_BYTES, "the layout is fixed");
+        data.resize(SECTOR, 0);
+        Bytes::from(data)
+    }
+}
+
+const IDENTITY_BYTES: usize = 8 + 4 + 16 + 2 + 2 + 2 + 4;
+const CEILING_BYTES: usize = 8 + 8 + 4 + 8 + 4;
+
+impl Ceiling {
+    fn encode(self) -> Bytes {
+        let mut data = Vec::with_capacity(SECTOR);
+        data.extend_from_slice(CEILING_MAGIC);
+        data.extend_from_slice(&self.sequence.to_le_bytes());
+        data.extend_from_slice(&self.start.0.to_le_bytes());
+        data.extend_from_slice(&self.hlc.0.to_le_bytes());
+        let crc = crc32c(&[&data]);
+        data.extend_from_slice(&crc.to_le_bytes());
+        assert_eq!(data.len(), CEILING_BYTES, "the layout is fixed");
+        data.resize(SECTOR, 0);
+        Bytes::from(data)
+    }
+
+    fn decode(data: &[u8]) -> Option<Self> {
+        let data: &[u8; CEILING_BYTES] = data.get(..CEILING_BYTES)?.try_into().ok()?;
+        let (body, crc) = data.split_at(CEILING_BYTES - 4);
+        if body[..8] != *CEILING_MAGIC || crc32c(&[body]).to_le_bytes() != *crc {
+            return None;
+        }
+        Some(Self {
+            sequence: u64::from_le_bytes(body[8..16].try_into().ok()?),
+            start: StartNumber(u32::from_le_bytes(body[16..20].try_into().ok()?)),
+            hlc: Hlc(u64::from_le_bytes(body[20..28].try_into().ok()?)),
+        })
+    }
+}
+
+fn file_of(op: &DiskOp) -> FileName {
+    match op {
+        DiskOp::Create { file, .. }
+        | DiskOp::Write { file, .. }
+        | DiskOp::Read { file, .. }
+        | DiskOp::Sync { file }
+        | DiskOp::Truncate { file, .. }
+        | DiskOp::Remove { file } => *file,
+        DiskOp::Rename { to, .. } => *to,
+        DiskOp::List | DiskOp::SyncDir => IDENTITY,
+    }
+}
+
+#[cfg(test)]
+#[path = "identity_tests.rs"]
+mod tests;

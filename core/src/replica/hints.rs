@@ -1,0 +1,248 @@
+//! Hinted handoff (W2, W3): records kept for replicas that were not reached, delivered by R5 when they are back.
+//!
+//! A hint lives in the store under a slot of the shard's own, keyed by target and user key, so it survives a crash and
+//! a newer hint for the same key replaces an older one.
+
+use super::{Incoming, Read, Replica, ReplicaCx, ReplicaEvent, registers};
+use crate::base::limits::HINTS_MAX;
+use crate::base::{Address, Counter, Instant, NodeId, Record, RecordKey, RequestId, Slot, Stamp};
+use crate::rules::slots::slot_of;
+use crate::store::{Lookup, Lsn};
+use crate::wire::{Answer, Message, Refusal};
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use bytes::Bytes;
+
+/// The store's slot of hints, beyond all user slots.
+pub const HINT_SLOT: Slot = Slot(Slot::COUNT);
+/// Milliseconds between two batches of deliveries.
+const TICK_MS: u64 = 100;
+/// Deliveries in flight at most (W3: a limited rate).
+const IN_FLIGHT_MAX: usize = 64;
+/// Milliseconds after which a delivery without an answer is tried again.
+const PATIENCE_MS: u64 = 2_000;
+/// Hints read from the store in one page after a start.
+const PAGE: usize = 256;
+
+#[derive(Debug, Clone, Default)]
+pub(super) struct Hints {
+    /// What is held, by target and key.
+    index: BTreeMap<(NodeId, Bytes), Stamp>,
+    in_flight: BTreeMap<RequestId, Delivery>,
+    /// Hints whose delivery or settling is under way, with the time at which it is given up.
+    busy: BTreeMap<(NodeId, Bytes), Instant>,
+    next_tick: Option<Instant>,
+}
+
+#[derive(Debug, Clone)]
+struct Delivery {
+    target: NodeId,
+    key: Bytes,
+    record: Record,
+}
+
+fn record_key(target: NodeId, key: &Bytes) -> RecordKey {
+    let mut name = Vec::with_capacity(2 + key.len());
+    name.extend_from_slice(&target.0.to_be_bytes());
+    name.extend_from_slice(key);
+    RecordKey { slot: HINT_SLOT, key: Bytes::from(name) }
+}
+
+fn parse(key: &RecordKey) -> Option<(NodeId, Bytes)> {
+    let (target, rest) = key.key.split_at_checked(2)?;
+    let target = NodeId(u16::from_be_bytes([target[0], target[1]]));
+    Some((target, key.key.slice_ref(rest)))
+}
+
+impl Hints {
+    pub(super) fn len(&self) -> usize {
+        self.index.len()
+    }
+
+    /// Sends a hint whose record has been read.
+    pub(super) fn send(
+        &mut self,
+        rx: &mut ReplicaCx<'_, '_>,
+        target: NodeId,
+        key: Bytes,
+        record: Option<Record>,
+    ) {
+        let Some(record) = record else {
+            self.index.remove(&(target, key.clone()));
+            self.busy.remove(&(target, key));
+            return;
+        };
+        let Some(address) = rx.table.address(target, slot_of(&key)) else {
+            return;
+        };
+        let request = rx.cx.next_request();
+        let delivery = Delivery { target, key: key.clone(), record: record.clone() };
+        self.in_flight.insert(request, delivery);
+        rx.cx.send(address, Message::Repair { request, key, record, chosen: false });
+    }
+}
+
+impl Replica {
+    /// Starts reading the hints that an earlier life left.
+    pub fn load_hints(&mut self, rx: &mut ReplicaCx<'_, '_>) {
+        self.hints.next_tick = Some(rx.cx.now.mono.plus_ms(TICK_MS));
+        self.read_hint_page(rx, RecordKey { slot: HINT_SLOT, key: Bytes::new() }, false);
+    }
+
+    fn read_hint_page(&mut self, rx: &mut ReplicaCx<'_, '_>, from: RecordKey, exclusive: bool) {
+        let token = rx.with_store(|store, cx| store.scan(cx, from, exclusive, None, PAGE, 1 << 20));
+        self.reads.insert(token, Read::HintPage);
+    }
+
+    pub(super) fn on_hint_page(
+        &mut self,
+        rx: &mut ReplicaCx<'_, '_>,
+        records: &[(RecordKey, Record)],
+        done: bool,
+    ) {
+        for (key, record) in records {
+            if let Some(name) = parse(key) {
+                let held = self.hints.index.entry(name).or_default();
+                *held = (*held).max(record.ballot);
+            }
+        }
+        if let (false, Some((last, _))) = (done, records.last()) {
+            self.read_hint_page(rx, last.clone(), true);
+        }
+    }
+
+    /// W2: a coordinator asks this node to keep a record for `target`.
+    pub(super) fn on_hint(
+        &mut self,
+        rx: &mut ReplicaCx<'_, '_>,
+        incoming: &Incoming,
+        target: NodeId,
+        key: Bytes,
+        record: Record,
+    ) {
+        let &Incoming { from, request } = incoming;
+        match self.keep_hint(rx, target, key, record) {
+            Some(lsn) => self.answer(rx, from, request, Answer::Accepted { next_granted: false }, lsn),
+            None => Self::refuse(rx, from, request, Refusal::Overloaded),
+        }
+    }
+
+    /// Keeps a record for `target`; `None` when there is no room.
+    pub fn keep_hint(
+        &mut self,
+        rx: &mut ReplicaCx<'_, '_>,
+        target: NodeId,
+        key: Bytes,
+        record: Record,
+    ) -> Option<Lsn> {
+        if self.hints.index.len() >= HINTS_MAX || rx.store.admit().is_err() {
+            return None;
+        }
+        rx.cx.count(Counter::HintStored);
+        let ballot = record.ballot;
+        let name = record_key(target, &key);
+        let held = self.hints.index.entry((target, key)).or_default();
+        *held = (*held).max(ballot);
+        Some(rx.with_store(|store, cx| store.put(cx, name, record)))
+    }
+
+    /// W2: shows the newest hint for `key`, whoever it is for.
+    pub(super) fn show_hint(&mut self, rx: &mut ReplicaCx<'_, '_>, incoming: &Incoming, key: &Bytes) {
+        let &Incoming { from, request } = incoming;
+        let held = |target: &NodeId| Some((*self.hints.index.get(&(*target, key.clone()))?, *target));
+        let newest = rx.table.replicas(slot_of(key)).iter().filter_map(held).max();
+        let Some((_, target)) = newest else {
+            return self.answer(rx, from, request, registers::found(None, false), Lsn(0));
+        };
+        rx.cx.count(Counter::HintRead);
+        let name = record_key(target, key);
+        match rx.with_store(|store, cx| store.get(cx, &name)) {
+            Lookup::Ready { record, lsn } => {
+                self.answer(rx, from, request, registers::found(record, false), lsn)
+            }
+            Lookup::Pending(token) => {
+                self.reads.insert(token, Read::HintToShow { from, request });
+            }
+        }
+    }
+
+    /// Delivers some hints to replicas that `is_alive`.
+    pub fn on_tick(&mut self, rx: &mut ReplicaCx<'_, '_>, is_alive: impl Fn(NodeId) -> bool) {
+        let now = rx.cx.now.mono;
+        if self.hints.next_tick.is_none_or(|at| at > now) {
+            return;
+        }
+        self.hints.next_tick = Some(now.plus_ms(TICK_MS));
+        self.hints.busy.retain(|_, until| *until > now);
+        let busy = &self.hints.busy;
+        self.hints
+            .in_flight
+            .retain(|_, delivery| busy.contains_key(&(delivery.target, delivery.key.clone())));
+        let room = IN_FLIGHT_MAX.saturating_sub(self.hints.busy.len());
+        let is_due = |name: &&(NodeId, Bytes)| is_alive(name.0) && !self.hints.busy.contains_key(*name);
+        let due: Vec<_> = self.hints.index.keys().filter(is_due).take(room).cloned().collect();
+        for (target, key) in due {
+            self.hints.busy.insert((target, key.clone()), now.plus_ms(PATIENCE_MS));
+            let name = record_key(target, &key);
+            match rx.with_store(|store, cx| store.get(cx, &name)) {
+                Lookup::Ready { record, .. } => self.hints.send(rx, target, key, record),
+                Lookup::Pending(token) => {
+                    self.reads.insert(token, Read::HintToSend { target, key });
+                }
+            }
+        }
+    }
+
+    /// When hints are to be looked at again; `None` while there are none.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.hints.next_tick.filter(|_| !self.hints.index.is_empty())
+    }
+
+    /// An answer to a delivery; false if `request` is none of this machine's.
+    pub fn on_answer(
+        &mut self,
+        rx: &mut ReplicaCx<'_, '_>,
+        from: Address,
+        request: RequestId,
+        answer: &Answer,
+    ) -> bool {
+        let Some(delivery) = self.hints.in_flight.get(&request) else {
+            return false;
+        };
+        if delivery.target != from.node {
+            return true;
+        }
+        let Some(Delivery { target, key, record }) = self.hints.in_flight.remove(&request) else {
+            return true;
+        };
+        match answer {
+            Answer::Accepted { .. } => {
+                rx.cx.count(Counter::HintDelivered);
+                self.forget_hint(rx, target, key, record.ballot);
+            }
+            Answer::Refused(Refusal::Ballot(_)) => {
+                rx.events.push(ReplicaEvent::Settle { key, record, target });
+            }
+            _ => {
+                self.hints.busy.remove(&(target, key));
+            }
+        }
+        true
+    }
+
+    /// The key of a refused hint has been settled with its record as a candidate: the hint has done its work.
+    pub fn on_settled(&mut self, rx: &mut ReplicaCx<'_, '_>, target: NodeId, key: Bytes, ballot: Stamp) {
+        rx.cx.count(Counter::HintDelivered);
+        self.forget_hint(rx, target, key, ballot);
+    }
+
+    fn forget_hint(&mut self, rx: &mut ReplicaCx<'_, '_>, target: NodeId, key: Bytes, ballot: Stamp) {
+        let name = record_key(target, &key);
+        let held = (target, key);
+        self.hints.busy.remove(&held);
+        if self.hints.index.get(&held).is_some_and(|newest| *newest <= ballot) {
+            self.hints.index.remove(&held);
+            rx.with_store(|store, cx| store.erase(cx, name, ballot));
+        }
+    }
+}

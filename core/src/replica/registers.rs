@@ -1,0 +1,332 @@
+//! R1 to R5 on one key.
+
+use super::{Incoming, Read, Replica, ReplicaCx};
+use crate::base::limits::{SCAN_PAGE_BYTES, SCAN_PAGE_MAX};
+use crate::base::planted::{self, Bug};
+use crate::base::{Address, Counter, Record, RecordKey, RequestId, Slot, Stamp};
+use crate::rules::slots::slot_of;
+use crate::store::{Lookup, Lsn, Pressure};
+use crate::wire::{Answer, Refusal};
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+use bytes::Bytes;
+
+/// A request that needs the accepted record.
+#[derive(Debug, Clone)]
+pub(super) struct Job {
+    pub(super) from: Address,
+    pub(super) request: RequestId,
+    pub(super) work: Work,
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum Work {
+    Prepare(Stamp),
+    Accept { record: Record, next: Stamp },
+    Query { digest: bool },
+    Repair { record: Record, chosen: bool },
+}
+
+/// The answer of R3.
+pub(super) fn found(record: Option<Record>, digest: bool) -> Answer {
+    let ballot = record.as_ref().map_or(Stamp::ZERO, |record| record.ballot);
+    Answer::Found { ballot, record: record.filter(|_| !digest) }
+}
+
+/// A page of records, without the values where only keys are wanted.
+pub(super) fn scanned(records: Vec<(RecordKey, Record)>, done: bool, values: bool) -> Answer {
+    let last = records.last().map(|(key, _)| (key.slot, Some(key.key.clone())));
+    let strip = |mut record: Record| {
+        if !values {
+            record.value = record.value.map(|_| Bytes::new());
+            record.recent = Vec::new();
+        }
+        record
+    };
+    let records = records.into_iter().map(|(key, record)| (key.slot, key.key, strip(record))).collect();
+    Answer::Scanned { records, next: if done { None } else { last } }
+}
+
+impl Replica {
+    /// Runs `job` on the accepted record of `key`, now or when it has been read.
+    pub(super) fn enqueue(&mut self, rx: &mut ReplicaCx<'_, '_>, key: Bytes, job: Job) {
+        let slot = slot_of(&key);
+        if !self.holds(rx, slot) {
+            Self::refuse(rx, job.from, job.request, Refusal::NotServing);
+            return;
+        }
+        if let Some(queue) = self.queues.get_mut(&key) {
+            queue.push_back(job);
+            return;
+        }
+        let record_key = RecordKey { slot, key };
+        match rx.with_store(|store, cx| store.get(cx, &record_key)) {
+            Lookup::Ready { record, lsn } => self.run(rx, &record_key, job, record, lsn),
+            Lookup::Pending(token) => {
+                self.queues.insert(record_key.key.clone(), VecDeque::from([job]));
+                self.reads.insert(token, Read::Register(record_key.key));
+            }
+        }
+    }
+
+    /// The accepted record of `key` has been read: works off its queue.
+    pub(super) fn on_read(
+        &mut self,
+        rx: &mut ReplicaCx<'_, '_>,
+        key: &Bytes,
+        record: Option<Record>,
+        lsn: Lsn,
+    ) {
+        let record_key = RecordKey { slot: slot_of(key), key: key.clone() };
+        let mut current = Some((record, lsn));
+        while let Some(job) = self.queues.get_mut(key).and_then(VecDeque::pop_front) {
+            let (record, lsn) = match current.take() {
+                Some(read) => read,
+                None => match rx.with_store(|store, cx| store.get(cx, &record_key)) {
+                    Lookup::Ready { record, lsn } => (record, lsn),
+                    Lookup::Pending(token) => {
+                        if let Some(queue) = self.queues.get_mut(key) {
+                            queue.push_front(job);
+                        }
+                        self.reads.insert(token, Read::Register(key.clone()));
+                        return;
+                    }
+                },
+            };
+            self.run(rx, &record_key, job, record, lsn);
+        }
+        self.queues.remove(key);
+    }
+
+    fn run(
+        &mut self,
+        rx: &mut ReplicaCx<'_, '_>,
+        key: &RecordKey,
+        job: Job,
+        accepted: Option<Record>,
+        lsn: Lsn,
+    ) {
+        let Job { from, request, work } = job;
+        match work {
+            Work::Prepare(ballot) => {
+                self.prepare(rx, key, &Incoming { from, request }, ballot, accepted, lsn)
+            }
+            Work::Accept { record, next } => {
+                let held = accepted.map_or(Stamp::ZERO, |record| record.ballot);
+                self.accept(rx, key, &Incoming { from, request }, record, next, held, lsn);
+            }
+            Work::Query { digest } => self.answer(rx, from, request, found(accepted, digest), lsn),
+            Work::Repair { record, chosen } => {
+                let held = accepted.map_or(Stamp::ZERO, |record| record.ballot);
+                self.repair(rx, key, &Incoming { from, request }, record, chosen, held, lsn);
+            }
+        }
+    }
+
+    /// R1. The promise stands at once; the answer waits until the record it shows is durable (R0).
+    fn prepare(
+        &mut self,
+        rx: &mut ReplicaCx<'_, '_>,
+        key: &RecordKey,
+        incoming: &Incoming,
+        ballot: Stamp,
+        accepted: Option<Record>,
+        lsn: Lsn,
+    ) {
+        let &Incoming { from, request } = incoming;
+        if Self::is_too_old(rx, ballot) {
+            return Self::refuse(rx, from, request, Refusal::TooOld);
+        }
+        let promised = self.promises.of(key.slot, &key.key);
+        let held = accepted.as_ref().map_or(Stamp::ZERO, |record| record.ballot);
+        let highest = promised.highest().max(held);
+        if ballot <= highest {
+            rx.cx.count(Counter::PrepareRefused);
+            return Self::refuse(rx, from, request, Refusal::Ballot(highest));
+        }
+        self.raise(rx, key, ballot);
+        let lsn = if planted::on(Bug::R0PromiseUnsynced) { Lsn(0) } else { lsn };
+        self.answer(rx, from, request, Answer::Promise { ballot, accepted }, lsn);
+    }
+
+    /// R2, before the accepted record is known. A promise of exactly this ballot proves that nothing above it has been
+    /// accepted, since whatever is stored raises the promise: then no read is needed.
+    pub(super) fn on_accept(
+        &mut self,
+        rx: &mut ReplicaCx<'_, '_>,
+        incoming: Incoming,
+        key: Bytes,
+        record: Record,
+        next: Stamp,
+    ) {
+        let slot = slot_of(&key);
+        let promised = self.promises.of(slot, &key);
+        let proven = promised.exact && promised.ballot == record.ballot;
+        if proven && self.holds(rx, slot) && !self.queues.contains_key(&key) {
+            let key = RecordKey { slot, key };
+            return self.accept(rx, &key, &incoming, record, next, Stamp::ZERO, Lsn(0));
+        }
+        let Incoming { from, request } = incoming;
+        self.enqueue(rx, key, Job { from, request, work: Work::Accept { record, next } });
+    }
+
+    /// R2.
+    #[expect(clippy::too_many_arguments, reason = "the rule's inputs, each of another type")]
+    fn accept(
+        &mut self,
+        rx: &mut ReplicaCx<'_, '_>,
+        key: &RecordKey,
+        incoming: &Incoming,
+        record: Record,
+        next: Stamp,
+        held: Stamp,
+        held_lsn: Lsn,
+    ) {
+        let &Incoming { from, request } = incoming;
+        let ballot = record.ballot;
+        if Self::is_too_old(rx, ballot) {
+            return Self::refuse(rx, from, request, Refusal::TooOld);
+        }
+        if ballot == held {
+            rx.cx.count(Counter::AcceptRepeated);
+            self.raise(rx, key, next.max(ballot));
+            let next_granted = self.is_granted(key, next) || planted::on(Bug::R2NextGrantedOnReack);
+            return self.answer(rx, from, request, Answer::Accepted { next_granted }, held_lsn);
+        }
+        let promised = self.promises.of(key.slot, &key.key);
+        let above_held = ballot > held || planted::on(Bug::R2NoAcceptedCheck);
+        if !promised.admits(ballot) || !above_held {
+            rx.cx.count(Counter::AcceptRefused);
+            let highest = promised.highest().max(held);
+            return Self::refuse(rx, from, request, Refusal::Ballot(highest));
+        }
+        if let Some(refusal) = Self::pressure(rx, &record) {
+            return Self::refuse(rx, from, request, refusal);
+        }
+        let lsn = rx.with_store(|store, cx| store.put(cx, key.clone(), record));
+        self.raise(rx, key, next.max(ballot));
+        let next_granted = self.is_granted(key, next);
+        self.answer(rx, from, request, Answer::Accepted { next_granted }, lsn);
+    }
+
+    /// Whether `next` is now exactly what is promised.
+    fn is_granted(&self, key: &RecordKey, next: Stamp) -> bool {
+        let promised = self.promises.of(key.slot, &key.key);
+        next != Stamp::ZERO && promised.exact && promised.ballot == next
+    }
+
+    fn raise(&mut self, rx: &mut ReplicaCx<'_, '_>, key: &RecordKey, ballot: Stamp) {
+        debug_assert!(ballot <= Stamp::upto(rx.cx.clock.last()), "S3: a promise above the clock");
+        if self.promises.raise(key.slot, &key.key, ballot) {
+            rx.cx.count(Counter::PromiseEvicted);
+        }
+    }
+
+    fn pressure(rx: &ReplicaCx<'_, '_>, record: &Record) -> Option<Refusal> {
+        match rx.store.admit() {
+            Ok(()) => None,
+            Err(Pressure::Full) if record.value.is_none() => None,
+            Err(Pressure::Full) => Some(Refusal::DiskFull),
+            Err(Pressure::Busy) => Some(Refusal::Overloaded),
+        }
+    }
+
+    /// R4: judged by promise and floor only; stored blindly, the engine keeps the highest ballot.
+    pub(super) fn on_weak(
+        &mut self,
+        rx: &mut ReplicaCx<'_, '_>,
+        incoming: &Incoming,
+        key: Bytes,
+        record: Record,
+    ) {
+        let &Incoming { from, request } = incoming;
+        let slot = slot_of(&key);
+        if !self.holds(rx, slot) {
+            return Self::refuse(rx, from, request, Refusal::NotServing);
+        }
+        let ballot = record.ballot;
+        if Self::is_too_old(rx, ballot) {
+            return Self::refuse(rx, from, request, Refusal::TooOld);
+        }
+        let promised = self.promises.of(slot, &key);
+        if !promised.admits(ballot) {
+            rx.cx.count(Counter::WeakRefused);
+            return Self::refuse(rx, from, request, Refusal::Ballot(promised.highest()));
+        }
+        if let Some(refusal) = Self::pressure(rx, &record) {
+            return Self::refuse(rx, from, request, refusal);
+        }
+        self.promises.raise_entry(slot, &key, ballot);
+        let lsn = rx.with_store(|store, cx| store.put(cx, RecordKey { slot, key }, record));
+        self.answer(rx, from, request, Answer::Accepted { next_granted: false }, lsn);
+    }
+
+    /// R3. A node that is not a replica shows its hint (W2).
+    pub(super) fn on_query(
+        &mut self,
+        rx: &mut ReplicaCx<'_, '_>,
+        incoming: Incoming,
+        key: Bytes,
+        digest: bool,
+    ) {
+        let Incoming { from, request } = incoming;
+        if self.holds(rx, slot_of(&key)) {
+            self.enqueue(rx, key, Job { from, request, work: Work::Query { digest } });
+        } else {
+            self.show_hint(rx, &Incoming { from, request }, &key);
+        }
+    }
+
+    /// R5. A record at or below the accepted one is dropped; a chosen one is always taken; any other not under a promise.
+    #[expect(clippy::too_many_arguments, reason = "the rule's inputs, each of another type")]
+    fn repair(
+        &mut self,
+        rx: &mut ReplicaCx<'_, '_>,
+        key: &RecordKey,
+        incoming: &Incoming,
+        record: Record,
+        chosen: bool,
+        held: Stamp,
+        held_lsn: Lsn,
+    ) {
+        let &Incoming { from, request } = incoming;
+        let ballot = record.ballot;
+        let accepted = Answer::Accepted { next_granted: false };
+        if ballot <= held {
+            return self.answer(rx, from, request, accepted, held_lsn);
+        }
+        let promised = self.promises.of(key.slot, &key.key);
+        let free = chosen || planted::on(Bug::R5RepairIgnoresPromises);
+        if !free && promised.highest() > ballot {
+            rx.cx.count(Counter::RepairRefused);
+            return Self::refuse(rx, from, request, Refusal::Ballot(promised.highest()));
+        }
+        if let Some(refusal) = Self::pressure(rx, &record) {
+            return Self::refuse(rx, from, request, refusal);
+        }
+        rx.cx.count(Counter::RepairStored);
+        let lsn = rx.with_store(|store, cx| store.put(cx, key.clone(), record));
+        self.raise(rx, key, ballot);
+        self.answer(rx, from, request, accepted, lsn);
+    }
+
+    /// A page of everything held, in store order.
+    pub(super) fn on_scan(
+        &mut self,
+        rx: &mut ReplicaCx<'_, '_>,
+        incoming: Incoming,
+        slot: Slot,
+        after: Option<Bytes>,
+        limit: u32,
+        values: bool,
+    ) {
+        let Incoming { from, request } = incoming;
+        let exclusive = after.is_some();
+        let start = RecordKey { slot, key: after.unwrap_or_default() };
+        let end = RecordKey { slot: Slot(Slot::COUNT), key: Bytes::new() };
+        let limit = (limit as usize).clamp(1, SCAN_PAGE_MAX);
+        let token =
+            rx.with_store(|store, cx| store.scan(cx, start, exclusive, Some(end), limit, SCAN_PAGE_BYTES));
+        self.reads.insert(token, Read::Page { from, request, values });
+    }
+}
