@@ -158,7 +158,7 @@ impl Replica {
         let name = record_key(target, key);
         match rx.with_store(|store, cx| store.get(cx, &name)) {
             Lookup::Ready { record, lsn } => {
-                self.answer(rx, from, request, registers::found(record, false), lsn)
+                self.answer(rx, from, request, registers::found(record, false), lsn);
             }
             Lookup::Pending(token) => {
                 self.reads.insert(token, Read::HintToShow { from, request });

@@ -109,7 +109,7 @@ impl Replica {
         let Job { from, request, work } = job;
         match work {
             Work::Prepare(ballot) => {
-                self.prepare(rx, key, &Incoming { from, request }, ballot, accepted, lsn)
+                self.prepare(rx, key, &Incoming { from, request }, ballot, accepted, lsn);
             }
             Work::Accept { record, next } => {
                 let held = accepted.map_or(Stamp::ZERO, |record| record.ballot);

@@ -1,9 +1,32 @@
-//! The storage engine: an LSM tree over the virtual disk, as a state machine.
+//! The storage engine: an LSM tree over the virtual disk, as a state machine (O'Neil et al., "The Log-Structured
+//! Merge-Tree"). The record with the highest ballot wins, whatever the order of arrival and wherever it lies.
 
-use crate::base::{Counters, Now, Record, RecordKey, Ticket};
-use crate::io::{DiskResult, Outbox};
+mod cache;
+mod commit;
+mod cursor;
+mod manifest;
+mod memtable;
+mod merge;
+mod reads;
+mod recovery;
+mod table;
+mod wal;
+
+use crate::base::{Counters, Instant, Now, Record, RecordKey, Stamp, Ticket};
+use crate::io::{DiskErrorKind, DiskOp, DiskResult, FileKind, FileName, Outbox, Output};
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::format;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
+use cache::BlockCache;
+use commit::Committing;
+use manifest::Install;
+use memtable::Memtable;
+use merge::{Merge, MergeKind};
+use reads::ReadJob;
+use recovery::Recovery;
+use table::Table;
 
 /// Position in the write-ahead log: every `put` and `erase` gets the next one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -110,10 +133,106 @@ pub enum Lookup {
     Pending(ReadToken),
 }
 
+/// What stands for a key in one place: a record, or the erasure of everything up to a ballot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Entry {
+    ballot: Stamp,
+    /// `None` erases.
+    record: Option<Record>,
+    lsn: Lsn,
+}
+
+impl Entry {
+    /// The one order of entries: by ballot; an erasure covers the record of its own ballot.
+    fn beats(&self, other: &Self) -> bool {
+        (self.ballot, self.record.is_none()) > (other.ballot, other.record.is_none())
+    }
+
+    fn bytes(&self) -> usize {
+        self.record
+            .as_ref()
+            .map_or(0, |record| record.value.as_ref().map_or(0, bytes::Bytes::len) + record.recent.len() * 80)
+    }
+}
+
+/// The better of two entries.
+fn better(a: Option<Entry>, b: Option<Entry>) -> Option<Entry> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(if b.beats(&a) { b } else { a }),
+        (a, b) => a.or(b),
+    }
+}
+
+/// A memtable that takes no more writes and waits for its flush.
+#[derive(Debug, Clone)]
+struct Frozen {
+    memtable: Arc<Memtable>,
+    /// Once it is in a table, segments up to this one and groups up to this one are not needed.
+    segment: u64,
+    group: u64,
+}
+
+/// What a disk operation in flight is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    Recovery,
+    Commit,
+    /// Sync of the log up to a group (interval durability).
+    LogSync(u64),
+    SegmentCreate,
+    SegmentDir,
+    Merge(MergeKind),
+    MergeBlock(MergeKind, usize),
+    Manifest,
+    GetBlock(ReadToken),
+    ScanBlock(ReadToken, usize),
+    Remove,
+}
+
+/// Memtables that may wait for their flush before writers are refused.
+const FROZEN_MAX: usize = 3;
+/// Bytes of changes that may wait for a commit before writers are refused.
+const PENDING_BYTES_MAX: u64 = 64 << 20;
+/// Milliseconds until space is looked for again on a full disk.
+const FULL_RETRY_MS: u64 = 500;
+
 /// The engine of one shard.
 #[derive(Debug, Clone)]
 pub struct Store {
-    _options: StoreOptions,
+    options: StoreOptions,
+    tickets: u64,
+    purposes: BTreeMap<Ticket, Purpose>,
+    recovery: Option<Recovery>,
+    serving: bool,
+    active: Memtable,
+    frozen: VecDeque<Frozen>,
+    tables: Vec<Arc<Table>>,
+    /// Rises when a flush adds a table: a read that began before looks again.
+    version: u64,
+    pending: wal::Pending,
+    tail: Option<wal::Tail>,
+    /// The segment after this one: its number and capacity, once it can be used.
+    spare: Option<(u64, u64)>,
+    creating: Option<(u64, u64)>,
+    rotate: bool,
+    committing: Option<Committing>,
+    syncing: bool,
+    sync_due: Option<Instant>,
+    segments: Vec<u64>,
+    last_lsn: Lsn,
+    durable: Lsn,
+    next_file: u64,
+    /// The first commit group that is not in a table.
+    first_group: u64,
+    flush: Option<Merge>,
+    compaction: Option<Merge>,
+    installs: VecDeque<Install>,
+    installing: Option<manifest::Installing>,
+    doomed: Vec<FileName>,
+    reads: BTreeMap<ReadToken, ReadJob>,
+    next_token: u64,
+    cache: BlockCache,
+    full_until: Option<Instant>,
 }
 
 impl Store {
@@ -122,62 +241,147 @@ impl Store {
 
     /// A store that has not been booted.
     pub fn new(options: StoreOptions) -> Self {
-        Self { _options: options }
+        let cache = BlockCache::new(options.cache_bytes);
+        Self {
+            options,
+            tickets: Self::TICKET_TAG,
+            purposes: BTreeMap::new(),
+            recovery: None,
+            serving: false,
+            active: Memtable::default(),
+            frozen: VecDeque::new(),
+            tables: Vec::new(),
+            version: 0,
+            pending: wal::Pending::default(),
+            tail: None,
+            spare: None,
+            creating: None,
+            rotate: false,
+            committing: None,
+            syncing: false,
+            sync_due: None,
+            segments: Vec::new(),
+            last_lsn: Lsn(0),
+            durable: Lsn(0),
+            next_file: 1,
+            first_group: 1,
+            flush: None,
+            compaction: None,
+            installs: VecDeque::new(),
+            installing: None,
+            doomed: Vec::new(),
+            reads: BTreeMap::new(),
+            next_token: 0,
+            cache,
+            full_until: None,
+        }
     }
 
-    /// Starts recovery. `fresh`: the directory has no identity yet; then tables or a WAL with pages are damage.
-    pub fn boot(&mut self, _cx: &mut StoreCx<'_>, _fresh: bool) {}
-
     /// A disk operation with one of the store's tickets ended.
-    pub fn on_disk(&mut self, _cx: &mut StoreCx<'_>, _ticket: Ticket, _result: DiskResult) {}
+    pub fn on_disk(&mut self, cx: &mut StoreCx<'_>, ticket: Ticket, result: DiskResult) {
+        let Some(purpose) = self.purposes.remove(&ticket) else {
+            return;
+        };
+        if let DiskResult::Failed(error) = &result
+            && !matches!(purpose, Purpose::Recovery | Purpose::Remove)
+        {
+            let is_space = matches!(purpose, Purpose::SegmentCreate | Purpose::Merge(_) | Purpose::Manifest);
+            if error.kind == DiskErrorKind::Full && is_space {
+                return self.on_full(cx, purpose);
+            }
+            let reason = format!("{purpose:?} failed: {}; check the disk and start again", error.text);
+            return cx.events.push(StoreEvent::Fatal(reason));
+        }
+        match purpose {
+            Purpose::Recovery => self.on_recovery(cx, ticket, result),
+            Purpose::Commit => self.on_committed(cx),
+            Purpose::LogSync(group) => self.on_log_synced(cx, group),
+            Purpose::SegmentCreate => self.disk(cx, Purpose::SegmentDir, DiskOp::SyncDir),
+            Purpose::SegmentDir => self.on_segment_ready(),
+            Purpose::Merge(kind) => self.on_merge_written(cx, kind),
+            Purpose::MergeBlock(kind, source) => self.on_merge_block(cx, kind, source, result),
+            Purpose::Manifest => self.on_manifest_step(cx),
+            Purpose::GetBlock(token) => self.on_get_block(cx, token, result),
+            Purpose::ScanBlock(token, source) => self.on_scan_block(cx, token, source, result),
+            Purpose::Remove => {}
+        }
+    }
+
+    fn disk(&mut self, cx: &mut StoreCx<'_>, purpose: Purpose, op: DiskOp) {
+        self.tickets += 1;
+        let ticket = Ticket(self.tickets);
+        self.purposes.insert(ticket, purpose);
+        cx.out.push(Output::Disk { ticket, op });
+    }
+
+    /// No space: what was under way is undone and tried again later.
+    fn on_full(&mut self, cx: &mut StoreCx<'_>, purpose: Purpose) {
+        self.full_until = Some(cx.now.mono.plus_ms(FULL_RETRY_MS));
+        match purpose {
+            Purpose::SegmentCreate => self.creating = None,
+            Purpose::Merge(kind) => self.abandon(cx, kind),
+            Purpose::Manifest => self.retry_install(cx),
+            _ => {}
+        }
+    }
 
     /// Stores a record unless one with a ballot at least as high is there; the highest ballot wins whatever the order.
-    /// Returns the LSN that makes it durable.
-    pub fn put(&mut self, _cx: &mut StoreCx<'_>, _key: RecordKey, _record: Record) -> Lsn {
-        Lsn(0)
+    /// Returns the LSN that must be durable before the outcome may be acknowledged: its own, or that of the record in
+    /// its way.
+    pub fn put(&mut self, _cx: &mut StoreCx<'_>, key: RecordKey, record: Record) -> Lsn {
+        self.apply(key, record.ballot, Some(record))
     }
 
     /// Removes the record of `key` unless its ballot is above `upto` (hints, after delivery).
-    pub fn erase(&mut self, _cx: &mut StoreCx<'_>, _key: RecordKey, _upto: crate::base::Stamp) -> Lsn {
-        Lsn(0)
+    pub fn erase(&mut self, _cx: &mut StoreCx<'_>, key: RecordKey, upto: Stamp) -> Lsn {
+        self.apply(key, upto, None)
     }
 
-    /// The record with the highest ballot.
-    pub fn get(&mut self, _cx: &mut StoreCx<'_>, _key: &RecordKey) -> Lookup {
-        Lookup::Ready { record: None, lsn: Lsn(0) }
+    fn apply(&mut self, key: RecordKey, ballot: Stamp, record: Option<Record>) -> Lsn {
+        assert!(self.serving, "nothing is written before recovery has ended");
+        let entry = Entry { ballot, record, lsn: Lsn(self.last_lsn.0 + 1) };
+        if let Some(held) = self.active.get(&key).filter(|held| !entry.beats(held)) {
+            return held.lsn;
+        }
+        self.last_lsn = entry.lsn;
+        self.pending.push(&key, &entry);
+        self.active.insert(key, entry);
+        self.last_lsn
     }
-
-    /// Records from `from` (excluded if `exclusive`) up to `to` (excluded; `None` = end), at most `limit` records and about
-    /// `bytes` bytes (at least one record). `StoreEvent::Scanned` follows, perhaps within this call.
-    pub fn scan(
-        &mut self,
-        _cx: &mut StoreCx<'_>,
-        _from: RecordKey,
-        _exclusive: bool,
-        _to: Option<RecordKey>,
-        _limit: usize,
-        _bytes: usize,
-    ) -> ReadToken {
-        ReadToken(0)
-    }
-
-    /// Called once at the end of every step: starts a group commit if one is due and none is in flight, a flush, a
-    /// compaction.
-    pub fn commit(&mut self, _cx: &mut StoreCx<'_>) {}
 
     /// Everything up to here is durable.
     pub fn durable(&self) -> Lsn {
-        Lsn(0)
+        self.durable
     }
 
     /// Whether new records can be taken: `Err(Full)` on a full disk, `Err(Busy)` when flushes lag behind.
     pub fn admit(&self) -> Result<(), Pressure> {
-        Ok(())
+        if self.full_until.is_some() {
+            return Err(Pressure::Full);
+        }
+        let lagging = self.frozen.len() >= FROZEN_MAX && self.active.bytes() >= self.options.memtable_bytes;
+        if lagging || self.pending.group_bytes() > PENDING_BYTES_MAX { Err(Pressure::Busy) } else { Ok(()) }
     }
 
-    /// When `commit` wants to be called again at the latest (interval durability).
-    pub fn next_deadline(&self) -> Option<crate::base::Instant> {
-        None
+    /// When `commit` wants to be called again at the latest (interval durability, a full disk).
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.sync_due.into_iter().chain(self.full_until).min()
+    }
+
+    /// Bytes held in memory, by kind: memtables, block cache, filters and indexes.
+    pub fn memory(&self) -> [(&'static str, usize); 3] {
+        let frozen: usize = self.frozen.iter().map(|frozen| frozen.memtable.bytes()).sum();
+        let tables = self.tables.iter().map(|table| table.memory()).sum();
+        [
+            ("memtables", self.active.bytes() + frozen),
+            ("block_cache", self.cache.bytes()),
+            ("filters", tables),
+        ]
+    }
+
+    /// Live tables and their bytes.
+    pub fn tables(&self) -> (usize, u64) {
+        (self.tables.len(), self.tables.iter().map(|table| table.meta.len).sum())
     }
 }
 
@@ -189,3 +393,10 @@ pub enum Pressure {
     /// No space left on the disk.
     Full,
 }
+
+fn wal_file(segment: u64) -> FileName {
+    FileName::new(FileKind::Wal, segment)
+}
+
+#[cfg(test)]
+mod tests;

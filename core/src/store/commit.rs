@@ -1,0 +1,172 @@
+//! Group commit: one write of the log is in flight at a time; all that is put meanwhile goes into the next.
+
+use super::memtable::Memtable;
+use super::{Durability, FROZEN_MAX, Frozen, Lsn, Purpose, Store, StoreCx, StoreEvent, wal, wal_file};
+use crate::base::Counter;
+use crate::base::planted::{self, Bug};
+use crate::io::DiskOp;
+use alloc::sync::Arc;
+
+/// The commit in flight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Committing {
+    lsn: Lsn,
+    group: u64,
+}
+
+impl Store {
+    /// Called once at the end of every step: starts a group commit if one is due and none is in flight, a flush, a
+    /// compaction.
+    pub fn commit(&mut self, cx: &mut StoreCx<'_>) {
+        if !self.serving {
+            return;
+        }
+        if self.full_until.is_some_and(|until| until <= cx.now.mono) {
+            self.full_until = None;
+            self.start_install(cx);
+        }
+        self.prepare_segment(cx, self.options.wal_segment_bytes);
+        self.sync_log_if_due(cx);
+        if self.committing.is_none() && !self.pending.is_empty() {
+            self.write_group(cx);
+        }
+        self.start_merges(cx);
+    }
+
+    /// Keeps the next segment ready, of at least `capacity` bytes.
+    fn prepare_segment(&mut self, cx: &mut StoreCx<'_>, capacity: u64) {
+        let enough = self.spare.is_some_and(|(_, spare)| spare >= capacity);
+        if enough || self.creating.is_some() || self.full_until.is_some() {
+            return;
+        }
+        if let Some((number, _)) = self.spare.take() {
+            self.disk(cx, Purpose::Remove, DiskOp::Remove { file: wal_file(number) });
+        }
+        let number = self.take_file_number();
+        self.creating = Some((number, capacity));
+        let op = DiskOp::Create { file: wal_file(number), preallocate: capacity };
+        self.disk(cx, Purpose::SegmentCreate, op);
+    }
+
+    pub(super) fn on_segment_ready(&mut self) {
+        self.spare = self.creating.take();
+    }
+
+    fn write_group(&mut self, cx: &mut StoreCx<'_>) {
+        let need = self.pending.group_bytes();
+        let fits = |tail: &wal::Tail| tail.offset + need <= tail.capacity;
+        if self.rotate || !self.tail.as_ref().is_some_and(fits) {
+            if !self.rotate_segment(cx, need) {
+                return;
+            }
+            self.rotate = false;
+        }
+        let Some(tail) = &mut self.tail else {
+            return;
+        };
+        let data = tail.group(&self.pending);
+        let (file, offset) = (wal_file(tail.segment), tail.offset);
+        tail.offset += data.len() as u64;
+        assert!(tail.offset <= tail.capacity, "a group fits its segment");
+        let (lsn, group, segment) = (self.pending.last, tail.group, tail.segment);
+        self.committing = Some(Committing { lsn, group });
+        cx.counters.add(Counter::WalCommits);
+        for _ in 0..self.pending.records {
+            cx.counters.add(Counter::WalRecords);
+        }
+        self.pending = wal::Pending::default();
+        let sync = self.options.durability == Durability::Sync;
+        self.disk(cx, Purpose::Commit, DiskOp::Write { file, offset, data, sync });
+        if planted::on(Bug::WalAckBeforeSync) {
+            self.acknowledge(cx, lsn);
+        }
+        if self.active.bytes() >= self.options.memtable_bytes && self.frozen.len() < FROZEN_MAX {
+            self.freeze(segment, group);
+        }
+    }
+
+    /// The active memtable, all of it in groups up to `group`, takes no more writes.
+    fn freeze(&mut self, segment: u64, group: u64) {
+        let memtable = Arc::new(core::mem::take(&mut self.active));
+        for job in self.reads.values_mut() {
+            job.pin(&memtable);
+        }
+        self.frozen.push_back(Frozen { memtable, segment, group });
+        self.active = Memtable::default();
+        self.rotate = true;
+    }
+
+    /// Goes on in the spare segment; false while it is not ready, or the old one is not durable (interval durability).
+    fn rotate_segment(&mut self, cx: &mut StoreCx<'_>, need: u64) -> bool {
+        let capacity = need.max(self.options.wal_segment_bytes);
+        if self.spare.is_none_or(|(_, spare)| spare < need) {
+            self.prepare_segment(cx, capacity);
+            return false;
+        }
+        if let Some(tail) = self.tail.filter(|tail| tail.synced < tail.group) {
+            self.sync_log(cx, tail);
+            return false;
+        }
+        let Some((segment, capacity)) = self.spare.take() else {
+            return false;
+        };
+        let group = self.tail.map_or(self.first_group - 1, |tail| tail.group);
+        self.tail = Some(wal::Tail { segment, offset: 0, capacity, follows: group, group, synced: group });
+        self.segments.push(segment);
+        self.prepare_segment(cx, self.options.wal_segment_bytes);
+        true
+    }
+
+    pub(super) fn on_committed(&mut self, cx: &mut StoreCx<'_>) {
+        let Some(Committing { lsn, group }) = self.committing.take() else {
+            return;
+        };
+        match self.options.durability {
+            Durability::Sync => {
+                if let Some(tail) = &mut self.tail {
+                    tail.synced = tail.synced.max(group);
+                }
+            }
+            Durability::Interval(ms) => {
+                self.sync_due = self.sync_due.or(Some(cx.now.mono.plus_ms(ms)));
+            }
+        }
+        self.acknowledge(cx, lsn);
+    }
+
+    fn acknowledge(&mut self, cx: &mut StoreCx<'_>, lsn: Lsn) {
+        if lsn > self.durable {
+            self.durable = lsn;
+            cx.events.push(StoreEvent::Durable(lsn));
+        }
+    }
+
+    fn sync_log_if_due(&mut self, cx: &mut StoreCx<'_>) {
+        if self.sync_due.is_some_and(|due| due <= cx.now.mono) {
+            self.sync_due = None;
+            if let Some(tail) = self.tail.filter(|tail| tail.synced < tail.group) {
+                self.sync_log(cx, tail);
+            }
+        }
+    }
+
+    /// Syncs every group whose write has completed.
+    fn sync_log(&mut self, cx: &mut StoreCx<'_>, tail: wal::Tail) {
+        let written = self.committing.map_or(tail.group, |committing| committing.group - 1);
+        if self.syncing || written <= tail.synced {
+            return;
+        }
+        self.syncing = true;
+        self.disk(cx, Purpose::LogSync(written), DiskOp::Sync { file: wal_file(tail.segment) });
+    }
+
+    pub(super) fn on_log_synced(&mut self, cx: &mut StoreCx<'_>, group: u64) {
+        self.syncing = false;
+        if let Some(tail) = &mut self.tail {
+            tail.synced = tail.synced.max(group);
+            if let (true, Durability::Interval(ms)) = (tail.synced < tail.group, self.options.durability) {
+                self.sync_due = self.sync_due.or(Some(cx.now.mono.plus_ms(ms)));
+            }
+        }
+    }
+}
