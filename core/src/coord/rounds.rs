@@ -95,6 +95,14 @@ impl Coord {
         if round.batch.len() > 1 {
             cx.cx.count(Counter::RoundCombined);
         }
+        let (_, replicas) = slot_and_replicas(cx.table, key);
+        if alive(cx, replicas) < majority(replicas.len()) {
+            // Before anything is sent the answer is certain; an accept sent in vain would leave it unknown.
+            self.expire(cx, key, true);
+            if self.rounds.get(key).is_none_or(|round| round.batch.is_empty()) {
+                return self.finish(cx, key);
+            }
+        }
         let settled = self.settled.take(key, cx.cx.now.mono);
         match settled {
             Some((ballot, record)) if round.may_use(ballot) => {

@@ -1,0 +1,315 @@
+//! Three nodes in memory, with instant links and disks: the smallest whole cluster. The simulator breaks it; here it only
+//! has to work.
+
+use bytes::Bytes;
+use samara_core::base::{
+    Address, Body, ClusterId, Config, Epoch, Expiry, Failure, Hlc, Instant, KeyOp, Level, Member, NodeId,
+    Now, Outcome, Reply, Request, Response, ShardId, Slot, WallTime, When,
+};
+use samara_core::io::{
+    DiskError, DiskErrorKind, DiskOp, DiskResult, FileInfo, FileName, Input, Outbox, Output, Tag,
+};
+use samara_core::node::{Node, NodeOptions};
+use samara_core::store::StoreOptions;
+use samara_core::wire::Envelope;
+use std::collections::{BTreeMap, VecDeque};
+
+#[derive(Default)]
+struct Disk(BTreeMap<FileName, Vec<u8>>);
+
+impl Disk {
+    fn perform(&mut self, op: DiskOp) -> DiskResult {
+        match op {
+            DiskOp::Create { file, preallocate } => {
+                assert!(self.0.insert(file, vec![0; preallocate as usize]).is_none(), "{file} exists");
+            }
+            DiskOp::Write { file, offset, data, .. } => {
+                let content = self.0.get_mut(&file).expect("the file was created");
+                let end = offset as usize + data.len();
+                content.resize(content.len().max(end), 0);
+                content[offset as usize..end].copy_from_slice(&data);
+            }
+            DiskOp::Read { file, offset, len } => {
+                let Some(content) = self.0.get(&file) else {
+                    let error =
+                        DiskError { kind: DiskErrorKind::NotFound, text: format!("{file}: not found") };
+                    return DiskResult::Failed(error);
+                };
+                let start = content.len().min(offset as usize);
+                let end = content.len().min(start + len as usize);
+                return DiskResult::Data(Bytes::copy_from_slice(&content[start..end]));
+            }
+            DiskOp::Truncate { file, len } => {
+                self.0.get_mut(&file).expect("the file was created").resize(len as usize, 0);
+            }
+            DiskOp::Rename { from, to } => {
+                let content = self.0.remove(&from).expect("the file was created");
+                self.0.insert(to, content);
+            }
+            DiskOp::Remove { file } => {
+                self.0.remove(&file);
+            }
+            DiskOp::List => {
+                let info = |(file, content): (&FileName, &Vec<u8>)| FileInfo {
+                    file: *file,
+                    len: content.len() as u64,
+                };
+                return DiskResult::Files(self.0.iter().map(info).collect());
+            }
+            DiskOp::Sync { .. } | DiskOp::SyncDir => {}
+        }
+        DiskResult::Done
+    }
+}
+
+struct Cluster {
+    options: Vec<NodeOptions>,
+    nodes: Vec<Option<Node>>,
+    disks: Vec<Disk>,
+    mail: VecDeque<(usize, Envelope)>,
+    replies: BTreeMap<Tag, Reply>,
+    now_ms: u64,
+    tags: u64,
+}
+
+impl Cluster {
+    fn start(count: u16) -> Self {
+        let member = |node| Member { node: NodeId(node), zone: String::new(), tokens: 150, shards: 1 };
+        let members = (1..=count).map(member).collect();
+        let config = Config { cluster: ClusterId(9), epoch: Epoch(1), members, replication: 3 };
+        let options: Vec<NodeOptions> = (1..=count)
+            .map(|node| NodeOptions {
+                address: Address { node: NodeId(node), shard: ShardId(0) },
+                config: config.clone(),
+                seed: [node as u8; 32],
+                store: StoreOptions {
+                    memtable_bytes: 4096,
+                    wal_segment_bytes: 64 << 10,
+                    ..StoreOptions::default()
+                },
+                promises_max: 64,
+            })
+            .collect();
+        let mut cluster = Self {
+            nodes: options.iter().map(|_| None).collect(),
+            disks: options.iter().map(|_| Disk::default()).collect(),
+            options,
+            mail: VecDeque::new(),
+            replies: BTreeMap::new(),
+            now_ms: 1_000_000,
+            tags: 0,
+        };
+        for node in 0..count as usize {
+            cluster.boot(node);
+        }
+        cluster
+    }
+
+    fn boot(&mut self, node: usize) {
+        self.nodes[node] = Some(Node::new(self.options[node].clone()));
+        self.step(node, Input::Boot);
+    }
+
+    fn now(&self) -> Now {
+        Now { mono: Instant(self.now_ms * 1_000_000), wall: WallTime(self.now_ms) }
+    }
+
+    /// Steps a node and performs its disk operations until it asks for none.
+    fn step(&mut self, at: usize, input: Input) {
+        let now = self.now();
+        let mut inputs = VecDeque::from([input]);
+        while let Some(input) = inputs.pop_front() {
+            let Some(node) = &mut self.nodes[at] else { return };
+            let mut out = Outbox::new();
+            node.step(now, input, &mut out);
+            for output in out.drain() {
+                match output {
+                    Output::Reply { tag, reply } => {
+                        assert!(self.replies.insert(tag, reply).is_none(), "{tag:?} was answered twice");
+                    }
+                    Output::Send { to, message } => {
+                        self.mail.push_back((usize::from(to.node.0) - 1, message))
+                    }
+                    Output::Disk { ticket, op } => {
+                        let result = self.disks[at].perform(op);
+                        inputs.push_back(Input::Disk { ticket, result });
+                    }
+                    Output::Ready => {}
+                    Output::Fatal { reason } => panic!("node {}: {reason}", at + 1),
+                }
+            }
+        }
+    }
+
+    fn run_ms(&mut self, millis: u64) {
+        for _ in 0..millis {
+            while let Some((to, envelope)) = self.mail.pop_front() {
+                self.step(to, Input::Message(envelope));
+            }
+            self.now_ms += 1;
+            for node in 0..self.nodes.len() {
+                let due = self.nodes[node].as_ref().and_then(Node::next_deadline);
+                if due.is_some_and(|due| due <= self.now().mono) {
+                    self.step(node, Input::Timeout);
+                }
+            }
+        }
+    }
+
+    fn ask(&mut self, node: usize, level: Level, key: &str, op: KeyOp) -> Result<Response, Failure> {
+        let body = Body::Key { key: Bytes::copy_from_slice(key.as_bytes()), op };
+        self.request(node, Request { level, session: Hlc(0), idempotency: None, body })
+    }
+
+    fn request(&mut self, node: usize, request: Request) -> Result<Response, Failure> {
+        self.tags += 1;
+        let tag = Tag(self.tags);
+        let deadline = self.now().mono.plus_ms(5_000);
+        self.step(node, Input::Client { tag, request, deadline });
+        for _ in 0..6_000 {
+            if let Some(reply) = self.replies.remove(&tag) {
+                return reply.result;
+            }
+            self.run_ms(1);
+        }
+        panic!("no reply within the deadline");
+    }
+
+    fn read(&mut self, node: usize, level: Level, key: &str) -> Result<Option<Bytes>, Failure> {
+        self.ask(node, level, key, KeyOp::Read).map(|response| match response {
+            Response::Value { value, .. } => Some(value),
+            Response::Absent { .. } => None,
+            other => panic!("{other:?}"),
+        })
+    }
+}
+
+fn set(value: impl Into<Bytes>) -> KeyOp {
+    KeyOp::Set { value: value.into(), expiry: Expiry::Clear, when: When::Always, want_old: false }
+}
+
+const LEVELS: [Level; 3] = [Level::Eventual, Level::Causal, Level::Strong];
+
+#[test]
+fn any_node_answers_any_key_at_every_level() {
+    let mut cluster = Cluster::start(5);
+    cluster.run_ms(50);
+    for (i, level) in LEVELS.into_iter().enumerate() {
+        for key in ["a", "b", "c", "d", "e", "f"] {
+            let value = format!("{key}{i}");
+            cluster.ask(i, level, key, set(value.clone())).expect("a write");
+            cluster.run_ms(2_000);
+            for node in 0..5 {
+                for level in LEVELS {
+                    let read = cluster.read(node, level, key);
+                    assert_eq!(read, Ok(Some(Bytes::from(value.clone()))), "{key} at node {node}, {level:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn increments_from_all_nodes_add_up() {
+    let mut cluster = Cluster::start(3);
+    cluster.run_ms(50);
+    for i in 1..=60 {
+        let response = cluster.ask(i % 3, Level::Strong, "n", KeyOp::Add(1)).expect("an increment");
+        let Response::Mutated { outcome, .. } = response else { panic!("{response:?}") };
+        assert_eq!(outcome, Outcome::Integer(i as i64));
+    }
+}
+
+#[test]
+fn a_majority_serves_strong_operations_and_one_node_only_eventual_ones() {
+    let mut cluster = Cluster::start(3);
+    cluster.run_ms(50);
+    cluster.ask(0, Level::Strong, "k", set("1")).expect("all are up");
+    cluster.nodes[0] = None;
+    cluster.ask(1, Level::Strong, "k", set("2")).expect("two of three");
+    assert_eq!(cluster.read(2, Level::Strong, "k"), Ok(Some("2".into())));
+    cluster.nodes[1] = None;
+    assert_eq!(cluster.read(2, Level::Strong, "k"), Err(Failure::Unavailable));
+    cluster.run_ms(2_000);
+    assert_eq!(cluster.ask(2, Level::Strong, "k", set("3")), Err(Failure::Unavailable));
+    cluster.ask(2, Level::Eventual, "j", set("4")).expect("an eventual write needs one copy");
+    assert_eq!(cluster.read(2, Level::Eventual, "j"), Ok(Some("4".into())));
+}
+
+#[test]
+fn everything_acknowledged_survives_the_restart_of_all() {
+    let mut cluster = Cluster::start(3);
+    cluster.run_ms(50);
+    for i in 0..300 {
+        let key = format!("key{i}");
+        cluster.ask(i % 3, Level::Strong, &key, set(format!("value {i}"))).expect("a write");
+    }
+    cluster.nodes = vec![None, None, None];
+    cluster.mail.clear();
+    cluster.run_ms(10);
+    (0..3).for_each(|node| cluster.boot(node));
+    cluster.run_ms(500);
+    for i in 0..300 {
+        let read = cluster.read(i % 3, Level::Strong, &format!("key{i}"));
+        assert_eq!(read, Ok(Some(Bytes::from(format!("value {i}")))));
+    }
+    let flushed: u64 = cluster
+        .nodes
+        .iter()
+        .flatten()
+        .map(|node| {
+            node.counters()
+                .iter()
+                .filter(|(name, _)| *name == "disk_reads")
+                .map(|(_, count)| count)
+                .sum::<u64>()
+        })
+        .sum();
+    assert!(flushed > 0, "the memtable is small enough for tables to be read");
+}
+
+#[test]
+fn a_hint_reaches_the_replica_that_was_down() {
+    let mut cluster = Cluster::start(3);
+    cluster.run_ms(50);
+    cluster.nodes[2] = None;
+    cluster.run_ms(2_000);
+    for level in LEVELS {
+        cluster.ask(0, level, &format!("{level:?}"), set("x")).expect("two of three are up");
+    }
+    cluster.run_ms(2_000);
+    let hints =
+        |cluster: &Cluster| -> usize { cluster.nodes.iter().flatten().map(|node| node.probe().hints).sum() };
+    assert!(hints(&cluster) >= 3, "{} hints", hints(&cluster));
+    cluster.boot(2);
+    cluster.run_ms(5_000);
+    assert_eq!(hints(&cluster), 0);
+    cluster.nodes[0] = None;
+    cluster.nodes[1] = None;
+    for level in LEVELS {
+        assert_eq!(cluster.read(2, Level::Eventual, &format!("{level:?}")), Ok(Some("x".into())));
+    }
+}
+
+#[test]
+fn a_scan_pages_through_all_live_keys_once() {
+    let mut cluster = Cluster::start(3);
+    cluster.run_ms(50);
+    for i in 0..250 {
+        cluster.ask(0, Level::Strong, &format!("k{i}"), set("v")).expect("a write");
+    }
+    cluster.ask(0, Level::Strong, "k7", KeyOp::Delete { want_old: false }).expect("a delete");
+    let mut found = Vec::new();
+    let mut next = Some((Slot(0), None));
+    while let Some((slot, after)) = next {
+        let body = Body::Scan { slot, after, limit: 40 };
+        let request = Request { level: Level::Strong, session: Hlc(0), idempotency: None, body };
+        let Ok(Response::Page(page)) = cluster.request(1, request) else { panic!("a page") };
+        found.extend(page.entries.into_iter().map(|entry| entry.key));
+        next = page.next;
+    }
+    found.sort();
+    let before = found.len();
+    found.dedup();
+    assert_eq!((before, found.len()), (249, 249));
+}
