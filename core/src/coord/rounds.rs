@@ -104,6 +104,9 @@ impl Coord {
             }
         }
         let settled = self.settled.take(key, cx.cx.now.mono);
+        let Some(round) = self.rounds.get_mut(key) else {
+            return;
+        };
         match settled {
             Some((ballot, record)) if round.may_use(ballot) => {
                 cx.cx.count(Counter::SettledUsed);
