@@ -1,1 +1,9 @@
-//! Consistency checkers for recorded histories.
+//! Consistency checkers for recorded histories of key-value stores.
+//!
+//! A [`history::History`] is built in memory or read from JSON lines ([`jsonl`]); [`linearizability::check`] judges it per key.
+#![forbid(unsafe_code)]
+
+pub mod history;
+pub mod jsonl;
+pub mod linearizability;
+pub mod model;

@@ -1,0 +1,116 @@
+//! The sequential behaviour of one key: what may follow from an operation on a state.
+
+use crate::history::{Answer, Function, Operation, Outcome};
+use std::collections::HashMap;
+
+/// The state of a key: an interned value and when it may, and must, have expired.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct State {
+    value: u32,
+    /// From here on (nanoseconds) the value may be gone.
+    may_expire: u64,
+    /// From here on it must be gone.
+    must_expire: u64,
+}
+
+const ABSENT: u32 = 0;
+
+impl State {
+    /// The key is absent.
+    pub const ABSENT: Self = Self { value: ABSENT, may_expire: u64::MAX, must_expire: u64::MAX };
+}
+
+/// Values by number, for one key.
+#[derive(Debug, Default)]
+pub struct Values {
+    ids: HashMap<Vec<u8>, u32>,
+    values: Vec<Vec<u8>>,
+}
+
+impl Values {
+    fn id(&mut self, value: &[u8]) -> u32 {
+        if let Some(id) = self.ids.get(value) {
+            return *id;
+        }
+        self.values.push(value.to_vec());
+        let id = self.values.len() as u32;
+        self.ids.insert(value.to_vec(), id);
+        id
+    }
+
+    fn value(&self, id: u32) -> Option<&[u8]> {
+        id.checked_sub(1).and_then(|at| self.values.get(at as usize)).map(Vec::as_slice)
+    }
+}
+
+fn lasting(value: u32) -> State {
+    State { value, ..State::ABSENT }
+}
+
+/// The states that may follow: none when the answer is impossible. `slack` (nanoseconds) is how far the clocks that judge
+/// expiry may be from the history's clock.
+pub fn step(values: &mut Values, state: State, operation: &Operation, slack: u64) -> [Option<State>; 2] {
+    let end = if operation.outcome == Outcome::Unknown { u64::MAX } else { operation.ret };
+    let kept =
+        (operation.call <= state.must_expire).then(|| apply(values, state, operation, slack)).flatten();
+    let expired = (state.value != ABSENT && end >= state.may_expire)
+        .then(|| apply(values, State::ABSENT, operation, slack))
+        .flatten();
+    [kept, expired.filter(|state| Some(*state) != kept)]
+}
+
+fn apply(values: &mut Values, state: State, operation: &Operation, slack: u64) -> Option<State> {
+    let known = match &operation.outcome {
+        Outcome::Ok(answer) => Some(answer),
+        Outcome::Unknown => None,
+    };
+    let applied = |changes: bool| match known {
+        Some(Answer::Applied(applied)) => *applied == changes,
+        _ => true,
+    };
+    let integer = |number: i64| match known {
+        Some(Answer::Integer(answer)) => *answer == number,
+        _ => true,
+    };
+    match &operation.function {
+        Function::Get => match known {
+            Some(Answer::Value(seen)) => {
+                let seen = seen.as_ref().map_or(ABSENT, |value| values.id(value));
+                (seen == state.value).then_some(state)
+            }
+            _ => Some(state),
+        },
+        Function::Put { value, ttl_ms } => {
+            let mut next = lasting(values.id(value));
+            if let Some(ttl) = ttl_ms {
+                let ttl = ttl.saturating_mul(1_000_000);
+                let end = if known.is_none() { u64::MAX } else { operation.ret };
+                next.may_expire = operation.call.saturating_add(ttl).saturating_sub(slack);
+                next.must_expire = end.saturating_add(ttl).saturating_add(slack);
+            }
+            Some(next)
+        }
+        Function::PutIf { value, present } => {
+            let changes = (state.value != ABSENT) == *present;
+            applied(changes).then(|| if changes { lasting(values.id(value)) } else { state })
+        }
+        Function::Delete => applied(state.value != ABSENT).then_some(State::ABSENT),
+        Function::Cas { old, new } => {
+            let changes = state.value == values.id(old);
+            applied(changes).then(|| if changes { lasting(values.id(new)) } else { state })
+        }
+        Function::Incr(delta) => {
+            let present = match values.value(state.value) {
+                None => 0,
+                Some(text) => std::str::from_utf8(text).ok()?.parse::<i64>().ok()?,
+            };
+            let sum = present.checked_add(*delta)?;
+            integer(sum).then(|| State { value: values.id(sum.to_string().as_bytes()), ..state })
+        }
+        Function::Append(tail) => {
+            let mut value = values.value(state.value).unwrap_or_default().to_vec();
+            value.extend_from_slice(tail);
+            integer(value.len() as i64).then(|| State { value: values.id(&value), ..state })
+        }
+    }
+}
