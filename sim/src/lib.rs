@@ -1,1 +1,16 @@
-//! The seeded simulator.
+//! The seeded simulator: one thread, virtual time, and every fault that a cluster meets.
+//!
+//! A seed and a [`scenario::Scenario`] make a [`plan::Plan`]; [`world::run`] executes it against the real state machine of
+//! `samara-core`; [`judge`] has the checker judge what the clients saw.
+#![forbid(unsafe_code)]
+
+pub mod batch;
+pub mod client;
+pub mod disk;
+pub mod judge;
+pub mod monitor;
+pub mod plan;
+pub mod random;
+pub mod scenario;
+pub mod situations;
+pub mod world;

@@ -1,0 +1,226 @@
+//! The simulated disk: what is durable, what is only cached, sector by sector.
+//!
+//! A write changes the cached content at once; it becomes durable by a sync. A crash keeps any subset of the sectors that
+//! were written and not synced, and each directory operation that was not synced is kept or undone.
+
+use crate::random::Stream;
+use bytes::Bytes;
+use samara_core::io::{DiskError, DiskErrorKind, DiskOp, DiskResult, FileInfo, FileName};
+use std::collections::BTreeMap;
+
+/// Bytes that are written whole or not at all.
+pub const SECTOR: usize = 512;
+
+#[derive(Debug, Clone, Default)]
+struct File {
+    cached: Vec<u8>,
+    durable: Vec<u8>,
+    /// Sectors that differ, perhaps, between the two.
+    dirty: std::collections::BTreeSet<usize>,
+}
+
+impl File {
+    fn write(&mut self, offset: usize, data: &[u8]) {
+        let end = offset + data.len();
+        if self.cached.len() < end {
+            self.cached.resize(end, 0);
+        }
+        self.cached[offset..end].copy_from_slice(data);
+        self.dirty.extend(offset / SECTOR..=(end.max(1) - 1) / SECTOR);
+    }
+
+    fn sync(&mut self) {
+        self.durable.resize(self.cached.len(), 0);
+        for sector in std::mem::take(&mut self.dirty) {
+            let start = sector * SECTOR;
+            let end = self.cached.len().min(start + SECTOR);
+            if start < end {
+                self.durable[start..end].copy_from_slice(&self.cached[start..end]);
+            }
+        }
+    }
+
+    /// Keeps each unsynced sector with a chance of `keep` in a thousand; how many were lost.
+    fn crash(&mut self, keep: u64, random: &mut Stream) -> u64 {
+        let mut lost = 0;
+        for sector in std::mem::take(&mut self.dirty) {
+            let start = sector * SECTOR;
+            let end = self.cached.len().min(start + SECTOR);
+            if start >= end {
+                continue;
+            }
+            if random.chance(keep) {
+                if self.durable.len() < end {
+                    self.durable.resize(end, 0);
+                }
+                self.durable[start..end].copy_from_slice(&self.cached[start..end]);
+            } else {
+                lost += 1;
+            }
+        }
+        self.cached.clone_from(&self.durable);
+        lost
+    }
+}
+
+/// A change of the directory that a crash may undo.
+#[derive(Debug, Clone)]
+enum Change {
+    Created(FileName),
+    Renamed { from: FileName, to: FileName, replaced: Option<File> },
+    Removed(FileName, File),
+}
+
+/// The disk of one node.
+#[derive(Debug, Clone, Default)]
+pub struct Disk {
+    files: BTreeMap<FileName, File>,
+    unsynced: Vec<Change>,
+}
+
+fn missing(file: FileName) -> DiskResult {
+    DiskResult::Failed(DiskError { kind: DiskErrorKind::NotFound, text: format!("{file}: not found") })
+}
+
+impl Disk {
+    /// Performs an operation on the cached state.
+    pub fn perform(&mut self, op: &DiskOp) -> DiskResult {
+        match op {
+            DiskOp::Create { file, preallocate } => {
+                if self.files.contains_key(file) {
+                    let text = format!("{file}: exists");
+                    return DiskResult::Failed(DiskError { kind: DiskErrorKind::Io, text });
+                }
+                let zeros = vec![0; *preallocate as usize];
+                let made = File { cached: zeros.clone(), durable: zeros, ..File::default() };
+                self.files.insert(*file, made);
+                self.unsynced.push(Change::Created(*file));
+            }
+            DiskOp::Write { file, offset, data, sync } => {
+                let Some(content) = self.files.get_mut(file) else { return missing(*file) };
+                content.write(*offset as usize, data);
+                if *sync {
+                    content.sync();
+                }
+            }
+            DiskOp::Read { file, offset, len } => {
+                let Some(content) = self.files.get(file) else { return missing(*file) };
+                let start = content.cached.len().min(*offset as usize);
+                let end = content.cached.len().min(start + *len as usize);
+                return DiskResult::Data(Bytes::copy_from_slice(&content.cached[start..end]));
+            }
+            DiskOp::Sync { file } => match self.files.get_mut(file) {
+                Some(content) => content.sync(),
+                None => return missing(*file),
+            },
+            DiskOp::Truncate { file, len } => match self.files.get_mut(file) {
+                Some(content) => content.cached.truncate(*len as usize),
+                None => return missing(*file),
+            },
+            DiskOp::Rename { from, to } => {
+                let Some(content) = self.files.remove(from) else { return missing(*from) };
+                let replaced = self.files.insert(*to, content);
+                self.unsynced.push(Change::Renamed { from: *from, to: *to, replaced });
+            }
+            DiskOp::Remove { file } => match self.files.remove(file) {
+                Some(content) => self.unsynced.push(Change::Removed(*file, content)),
+                None => return missing(*file),
+            },
+            DiskOp::List => {
+                let info = |(file, content): (&FileName, &File)| FileInfo {
+                    file: *file,
+                    len: content.cached.len() as u64,
+                };
+                return DiskResult::Files(self.files.iter().map(info).collect());
+            }
+            DiskOp::SyncDir => self.unsynced.clear(),
+        }
+        DiskResult::Done
+    }
+
+    /// The power fails. `keep`: the chance, in a thousand, that an unsynced sector or directory change survives. Returns
+    /// how many sectors were lost.
+    pub fn crash(&mut self, keep: u64, random: &mut Stream) -> u64 {
+        // Directory changes are journalled in order: the crash keeps a prefix of them.
+        let kept = self.unsynced.iter().take_while(|_| random.chance(keep)).count();
+        for change in self.unsynced.drain(kept..).rev() {
+            match change {
+                Change::Created(file) => {
+                    self.files.remove(&file);
+                }
+                Change::Renamed { from, to, replaced } => {
+                    if let Some(content) = self.files.remove(&to) {
+                        self.files.insert(from, content);
+                    }
+                    if let Some(content) = replaced {
+                        self.files.insert(to, content);
+                    }
+                }
+                Change::Removed(file, content) => {
+                    self.files.insert(file, content);
+                }
+            }
+        }
+        self.unsynced.clear();
+        self.files.values_mut().map(|file| file.crash(keep, random)).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use samara_core::io::FileKind;
+
+    const A: FileName = FileName::new(FileKind::Wal, 1);
+    const B: FileName = FileName::new(FileKind::Wal, 2);
+
+    fn write(disk: &mut Disk, data: &'static [u8], sync: bool) {
+        disk.perform(&DiskOp::Write { file: A, offset: 0, data: Bytes::from_static(data), sync });
+    }
+
+    fn content(disk: &mut Disk, file: FileName) -> Option<Vec<u8>> {
+        match disk.perform(&DiskOp::Read { file, offset: 0, len: 1 << 20 }) {
+            DiskResult::Data(data) => Some(data.to_vec()),
+            _ => None,
+        }
+    }
+
+    fn made() -> Disk {
+        let mut disk = Disk::default();
+        disk.perform(&DiskOp::Create { file: A, preallocate: 8 });
+        disk.perform(&DiskOp::SyncDir);
+        disk
+    }
+
+    #[test]
+    fn a_crash_loses_what_was_not_synced_and_nothing_else() {
+        let mut disk = made();
+        write(&mut disk, b"one", true);
+        write(&mut disk, b"two", false);
+        assert_eq!(content(&mut disk, A).as_deref(), Some(&b"two\0\0\0\0\0"[..]));
+        assert_eq!(disk.crash(0, &mut Stream::new(1, "t", 0)), 1);
+        assert_eq!(content(&mut disk, A).as_deref(), Some(&b"one\0\0\0\0\0"[..]));
+    }
+
+    #[test]
+    fn an_unsynced_rename_is_undone_or_kept_whole() {
+        for keep in [0, 1000] {
+            let mut disk = made();
+            write(&mut disk, b"one", true);
+            disk.perform(&DiskOp::Rename { from: A, to: B });
+            disk.crash(keep, &mut Stream::new(1, "t", 0));
+            let there = if keep == 0 { A } else { B };
+            assert!(content(&mut disk, there).is_some());
+            assert_eq!(disk.files.len(), 1);
+        }
+    }
+
+    #[test]
+    fn some_sectors_survive_and_others_do_not() {
+        let mut disk = made();
+        let data = Bytes::from(vec![7; SECTOR * 64]);
+        disk.perform(&DiskOp::Write { file: A, offset: 0, data, sync: false });
+        let lost = disk.crash(500, &mut Stream::new(3, "t", 0));
+        assert!(lost > 8 && lost < 56, "{lost} of 64 sectors were lost");
+    }
+}

@@ -1,0 +1,165 @@
+//! After the storm: the world heals, liveness and convergence are demanded, and the checker judges the history.
+
+use crate::plan::{FaultKind, Plan};
+use crate::world::World;
+use bytes::Bytes;
+use samara_check::history::{Answer, Function, Level as Judged, Operation, Outcome};
+use samara_check::linearizability::{self, Options, Verdict};
+use samara_core::base::{Body, Hlc, KeyOp, Level, Request, Response};
+
+const MS: u64 = 1_000_000;
+/// Virtual milliseconds after healing within which everything must work.
+const PATIENCE_MS: u64 = 30_000;
+
+/// Heals the world, demands what PROTOCOL section 9 demands at the end, and judges.
+pub fn finish(world: &mut World) -> Result<(), String> {
+    world.heal();
+    let until = world.now + PATIENCE_MS * MS;
+    wait(world, until, "every node serves again", |world| {
+        world.machines.iter().all(|machine| machine.ready)
+    })?;
+    let keys: Vec<Bytes> = (0..world.plan.keys)
+        .flat_map(|n| [Bytes::from(format!("key{n}")), Bytes::from(format!("counter{n}"))])
+        .collect();
+    for key in &keys {
+        read_everywhere(world, key)?;
+    }
+    let until = world.now + PATIENCE_MS * MS;
+    wait(world, until, "all hints are delivered", |world| {
+        world.machines.iter().all(|machine| machine.node.as_ref().is_some_and(|node| node.probe().hints == 0))
+    })?;
+    for key in &keys {
+        read_everywhere(world, key)?;
+        converge(world, key)?;
+    }
+    check(world)
+}
+
+fn wait(world: &mut World, until: u64, what: &str, done: impl Fn(&World) -> bool) -> Result<(), String> {
+    world.run_until(|world| world.now >= until || done(world))?;
+    if done(world) {
+        Ok(())
+    } else {
+        Err(format!("after healing, it takes more than {PATIENCE_MS} ms until {what}"))
+    }
+}
+
+fn request(level: Level, key: &Bytes, op: KeyOp) -> Request {
+    Request { level, session: Hlc(0), idempotency: None, body: Body::Key { key: key.clone(), op } }
+}
+
+/// Asks until there is an answer; failures are allowed only for a while.
+fn ask(world: &mut World, node: usize, level: Level, key: &Bytes) -> Result<Response, String> {
+    let until = world.now + PATIENCE_MS * MS;
+    loop {
+        let tag = world.judge_asks(node, request(level, key, KeyOp::Read));
+        world.run_until(|world| world.now >= until || world.judge_replies.contains_key(&tag))?;
+        match world.judge_replies.remove(&tag).map(|reply| reply.result) {
+            Some(Ok(response)) => return Ok(response),
+            Some(Err(_)) if world.now < until => {
+                let pause = world.now + 50 * MS;
+                world.run_until(|world| world.now >= pause)?;
+            }
+            other => {
+                return Err(format!(
+                    "after healing, {level:?} read of {key:?} at node {} still fails: {other:?}",
+                    node + 1
+                ));
+            }
+        }
+    }
+}
+
+/// Strong reads at every node: part of the history, and the occasion of read repair.
+fn read_everywhere(world: &mut World, key: &Bytes) -> Result<(), String> {
+    for node in 0..world.machines.len() {
+        let call = world.now;
+        let response = ask(world, node, Level::Strong, key)?;
+        let value = match response {
+            Response::Value { value, .. } => Some(value.to_vec()),
+            _ => None,
+        };
+        world.history.operations.push(Operation {
+            process: 900_000 + node as u64,
+            key: key.to_vec(),
+            function: Function::Get,
+            outcome: Outcome::Ok(Answer::Value(value)),
+            call,
+            ret: world.now,
+            level: Judged::Strong,
+        });
+    }
+    Ok(())
+}
+
+/// Eventual reads, which a replica answers from what it holds itself, agree on value and version.
+fn converge(world: &mut World, key: &Bytes) -> Result<(), String> {
+    let seen = |response: Response| match response {
+        Response::Value { value, version, .. } => (Some(value), version),
+        Response::Absent { version } => (None, version),
+        other => panic!("a read answered {other:?}"),
+    };
+    let pause = world.now + 500 * MS;
+    world.run_until(|world| world.now >= pause)?;
+    let mut first = None;
+    for node in 0..world.machines.len() {
+        let now = seen(ask(world, node, Level::Eventual, key)?);
+        let held = first.get_or_insert_with(|| now.clone());
+        if *held != now {
+            return Err(format!(
+                "replicas differ on {key:?} after healing: {held:?}, and {now:?} at node {}",
+                node + 1
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// How far clocks were off at most, nanoseconds.
+fn clock_slack(plan: &Plan, virtual_ns: u64) -> u64 {
+    let steps: u64 = plan
+        .faults
+        .iter()
+        .map(|fault| match fault.kind {
+            FaultKind::ClockStep { by_ms, .. } => by_ms.unsigned_abs() * MS,
+            FaultKind::ClockDrift { ppm, .. } => {
+                (u128::from(virtual_ns) * u128::from(ppm.unsigned_abs()) / 1_000_000) as u64
+            }
+            _ => 0,
+        })
+        .sum();
+    steps + 20 * MS
+}
+
+fn check(world: &mut World) -> Result<(), String> {
+    let slack = clock_slack(&world.plan, world.now);
+    let options = Options { expiry_slack: slack, weak_slack: slack + 1_000 * MS, steps_max: 3_000_000 };
+    match linearizability::check(&world.history, &options) {
+        Verdict::Holds => Ok(()),
+        Verdict::Undecided { key } => {
+            world.meet("not_decided");
+            let _key = key;
+            Ok(())
+        }
+        Verdict::Violated(example) => {
+            let line = |operation: &Operation| {
+                format!(
+                    "\n    [{:>9}..{:>9} us] process {} {:?} {:?} -> {:?}",
+                    operation.call / 1_000,
+                    operation.ret / 1_000,
+                    operation.process,
+                    operation.level,
+                    operation.function,
+                    operation.outcome
+                )
+            };
+            let tail = example.prefix.len().saturating_sub(12);
+            let prefix: String = example.prefix[tail..].iter().map(line).collect();
+            let key = String::from_utf8_lossy(&example.key);
+            Err(format!(
+                "{key} is not linearizable; the last in order:{prefix}\n  cannot be placed:{}",
+                line(&example.stuck)
+            ))
+        }
+    }
+}

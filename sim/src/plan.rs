@@ -1,0 +1,351 @@
+//! A run, as data: everything that chance decides before the run begins. A seed makes it; a file can hold it.
+
+use crate::random::Stream;
+use crate::scenario::{Levels, Mix, Scenario};
+use serde::{Deserialize, Serialize};
+
+/// What one run does.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Scenario it was made from.
+    pub scenario: String,
+    /// Seed of everything that is drawn during the run (latencies, losses).
+    pub seed: u64,
+    /// Nodes.
+    pub nodes: u64,
+    /// Replicas of a key.
+    pub replication: u8,
+    /// Keys.
+    pub keys: u64,
+    /// Entries of the promise table.
+    pub promises: u64,
+    /// Bytes of a memtable.
+    pub memtable_bytes: u64,
+    /// Microseconds from node to node.
+    pub latency_us: [u64; 2],
+    /// Chance of loss, per thousand.
+    pub loss: u64,
+    /// Chance of duplication, per thousand.
+    pub duplicate: u64,
+    /// Chance of a long delay, per thousand.
+    pub spike: u64,
+    /// Microseconds of a disk operation.
+    pub disk_us: [u64; 2],
+    /// Chance that an unsynced sector survives a crash, per thousand.
+    pub keep_sectors: u64,
+    /// What each client does, in order.
+    pub clients: Vec<Vec<PlannedOperation>>,
+    /// What goes wrong.
+    pub faults: Vec<Fault>,
+}
+
+/// One operation of a client.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlannedOperation {
+    /// Microseconds that the client waits before it.
+    pub after_us: u64,
+    /// Node asked.
+    pub node: u64,
+    /// Key.
+    pub key: u64,
+    /// Level.
+    pub level: PlannedLevel,
+    /// What.
+    pub what: What,
+    /// Milliseconds to the deadline.
+    pub patience_ms: u64,
+    /// Whether it carries an idempotency id and is retried under it.
+    pub idempotent: bool,
+}
+
+/// A level.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PlannedLevel {
+    /// Eventual.
+    Eventual,
+    /// Causal.
+    Causal,
+    /// Strong.
+    Strong,
+}
+
+/// What an operation does. Values are made unique by the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum What {
+    /// GET.
+    Read,
+    /// SET.
+    Set,
+    /// DEL.
+    Delete,
+    /// CAS from the value last seen by the client.
+    Cas,
+    /// INCR on a counter of its own.
+    Incr,
+    /// SET PX of so many milliseconds.
+    SetTtl(u64),
+    /// APPEND.
+    Append,
+    /// SET NX.
+    SetAbsent,
+}
+
+/// A fault and when it strikes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Fault {
+    /// Milliseconds of virtual time.
+    pub at_ms: u64,
+    /// What.
+    pub kind: FaultKind,
+}
+
+/// What goes wrong.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FaultKind {
+    /// The power of a node fails.
+    Crash {
+        /// Node.
+        node: u64,
+        /// Milliseconds until it is started again.
+        down_ms: u64,
+    },
+    /// The power fails at the node's n-th disk operation from then on.
+    CrashAtDisk {
+        /// Node.
+        node: u64,
+        /// Which operation.
+        nth: u64,
+        /// Milliseconds until it is started again.
+        down_ms: u64,
+    },
+    /// The power fails right after the node's n-th acknowledgement of an accept from then on.
+    CrashAfterAck {
+        /// Node.
+        node: u64,
+        /// Which acknowledgement.
+        nth: u64,
+        /// Milliseconds until it is started again.
+        down_ms: u64,
+    },
+    /// All nodes lose their power.
+    CrashAll {
+        /// Milliseconds until they are started again.
+        down_ms: u64,
+    },
+    /// A node stands still.
+    Pause {
+        /// Node.
+        node: u64,
+        /// For so many milliseconds.
+        ms: u64,
+    },
+    /// Messages between the nodes of `side` and the others are lost.
+    Partition {
+        /// One side.
+        side: Vec<u64>,
+        /// For so many milliseconds.
+        ms: u64,
+        /// Only those from `side` to the others.
+        one_way: bool,
+    },
+    /// Messages from one node to another are held back.
+    Clog {
+        /// From.
+        from: u64,
+        /// To.
+        to: u64,
+        /// For so many milliseconds.
+        ms: u64,
+    },
+    /// The wall clock of a node steps.
+    ClockStep {
+        /// Node.
+        node: u64,
+        /// Milliseconds, in either direction.
+        by_ms: i64,
+    },
+    /// The clocks of a node run fast or slow.
+    ClockDrift {
+        /// Node.
+        node: u64,
+        /// Parts per million, in either direction.
+        ppm: i64,
+    },
+    /// The disk of a node is slow.
+    SlowDisk {
+        /// Node.
+        node: u64,
+        /// Milliseconds of each operation.
+        ms: u64,
+        /// For so many milliseconds.
+        for_ms: u64,
+    },
+}
+
+fn weighted<T: Copy>(random: &mut Stream, items: &[(u64, T)], otherwise: T) -> T {
+    let mut left = random.below(items.iter().map(|(weight, _)| weight).sum());
+    for (weight, item) in items {
+        if left < *weight {
+            return *item;
+        }
+        left -= weight;
+    }
+    otherwise
+}
+
+impl Plan {
+    /// The plan of a seed.
+    pub fn new(scenario: &Scenario, seed: u64) -> Self {
+        let mut random = Stream::new(seed, "plan", 0);
+        let random = &mut random;
+        let shape = &scenario.shape;
+        let between = |random: &mut Stream, range: [u64; 2]| random.between(range[0], range[1]);
+        let nodes = between(random, shape.nodes);
+        let keys = between(random, shape.keys);
+        let network = &scenario.network;
+        let calm = scenario.swarm && random.chance(300);
+        let latency = between(random, network.latency_us);
+        let mut plan = Self {
+            scenario: scenario.name.clone(),
+            seed,
+            nodes,
+            replication: if nodes >= 5 && random.chance(200) { 5 } else { 3 },
+            keys,
+            promises: between(random, shape.promises),
+            memtable_bytes: between(random, shape.memtable_bytes),
+            latency_us: [network.latency_us[0], latency],
+            loss: if calm { 0 } else { between(random, network.loss) },
+            duplicate: if calm { 0 } else { between(random, network.duplicate) },
+            spike: if calm { 0 } else { between(random, network.spike) },
+            disk_us: [20, *random.pick(&[100, 500, 3_000])],
+            keep_sectors: *random.pick(&[0, 500, 900, 1000]),
+            clients: Vec::new(),
+            faults: Vec::new(),
+        };
+        plan.clients = clients(scenario, &plan, &mut Stream::new(seed, "clients", 0));
+        let longest =
+            plan.clients.iter().map(|ops| ops.iter().map(|op| op.after_us + 3_000).sum::<u64>()).max();
+        let span_ms = (longest.unwrap_or(0) / 1_000).max(500);
+        plan.faults = faults(scenario, &plan, span_ms, &mut Stream::new(seed, "faults", 0));
+        plan
+    }
+}
+
+fn clients(scenario: &Scenario, plan: &Plan, random: &mut Stream) -> Vec<Vec<PlannedOperation>> {
+    let shape = &scenario.shape;
+    let count = random.between(shape.clients[0], shape.clients[1]);
+    let operations = random.between(shape.operations[0], shape.operations[1]);
+    let strong_only = random.chance(400);
+    let sticky = random.chance(500);
+    let think = random.between(shape.think_us[0], shape.think_us[1]);
+    (0..count)
+        .map(|client| {
+            (0..operations / count)
+                .map(|_| {
+                    let node = if sticky { client % plan.nodes } else { random.below(plan.nodes) };
+                    // Bursts: half of the time a client does not wait at all.
+                    let after_us = if random.chance(500) { 0 } else { random.below(think + 1) };
+                    PlannedOperation {
+                        after_us,
+                        node,
+                        key: random.below(plan.keys),
+                        level: if strong_only {
+                            PlannedLevel::Strong
+                        } else {
+                            level(&scenario.levels, random)
+                        },
+                        what: what(&scenario.mix, random),
+                        patience_ms: *random.pick(&[500, 1_500, 5_000]),
+                        idempotent: random.chance(shape.idempotent),
+                    }
+                })
+                .collect()
+        })
+        .collect()
+}
+
+fn level(levels: &Levels, random: &mut Stream) -> PlannedLevel {
+    let items = [
+        (levels.strong, PlannedLevel::Strong),
+        (levels.causal, PlannedLevel::Causal),
+        (levels.eventual, PlannedLevel::Eventual),
+    ];
+    weighted(random, &items, PlannedLevel::Strong)
+}
+
+fn what(mix: &Mix, random: &mut Stream) -> What {
+    let ttl = What::SetTtl(*random.pick(&[20, 200, 2_000]));
+    let items = [
+        (mix.read, What::Read),
+        (mix.set, What::Set),
+        (mix.delete, What::Delete),
+        (mix.cas, What::Cas),
+        (mix.incr, What::Incr),
+        (mix.ttl, ttl),
+        (mix.append, What::Append),
+        (mix.set_absent, What::SetAbsent),
+    ];
+    weighted(random, &items, What::Read)
+}
+
+fn faults(scenario: &Scenario, plan: &Plan, span_ms: u64, random: &mut Stream) -> Vec<Fault> {
+    let faults = &scenario.faults;
+    let kinds: [([u64; 2], usize); 11] = [
+        (faults.crash, 0),
+        (faults.crash_at_disk, 1),
+        (faults.crash_after_ack, 2),
+        (faults.crash_all, 3),
+        (faults.pause, 4),
+        (faults.partition, 5),
+        (faults.one_way, 6),
+        (faults.clog, 7),
+        (faults.clock_step, 8),
+        (faults.clock_drift, 9),
+        (faults.slow_disk, 10),
+    ];
+    let mut drawn = Vec::new();
+    let possible: Vec<usize> =
+        kinds.iter().filter(|(range, _)| range[1] > 0).map(|(_, kind)| *kind).collect();
+    let sure = if possible.is_empty() { None } else { Some(*random.pick(&possible)) };
+    for (range, kind) in kinds {
+        let off = scenario.swarm && random.chance(500) && sure != Some(kind);
+        let count = random.between(range[0], range[1]).max(u64::from(sure == Some(kind)));
+        for _ in 0..if off { 0 } else { count } {
+            drawn.push(Fault { at_ms: random.below(span_ms), kind: fault(kind, plan, random) });
+        }
+    }
+    drawn.sort_by_key(|fault| fault.at_ms);
+    drawn
+}
+
+fn fault(kind: usize, plan: &Plan, random: &mut Stream) -> FaultKind {
+    let node = random.below(plan.nodes);
+    let down_ms = *random.pick(&[5, 50, 300, 1_500]);
+    let ms = *random.pick(&[20, 200, 700, 2_500]);
+    match kind {
+        0 => FaultKind::Crash { node, down_ms },
+        1 => FaultKind::CrashAtDisk { node, nth: random.between(1, 40), down_ms },
+        2 => FaultKind::CrashAfterAck { node, nth: random.between(1, 20), down_ms },
+        3 => FaultKind::CrashAll { down_ms },
+        4 => FaultKind::Pause { node, ms },
+        5 | 6 => {
+            let size = random.between(1, (plan.nodes / 2).max(1));
+            let mut side: Vec<u64> = (0..size).map(|i| (node + i) % plan.nodes).collect();
+            side.sort_unstable();
+            FaultKind::Partition { side, ms, one_way: kind == 6 }
+        }
+        7 => FaultKind::Clog { from: node, to: (node + random.between(1, plan.nodes - 1)) % plan.nodes, ms },
+        8 => {
+            let by = *random.pick(&[40, 300, 450, 900, 2_000]);
+            FaultKind::ClockStep { node, by_ms: if random.chance(500) { by } else { -by } }
+        }
+        9 => {
+            let ppm = *random.pick(&[200, 5_000, 50_000]);
+            FaultKind::ClockDrift { node, ppm: if random.chance(500) { ppm } else { -ppm } }
+        }
+        _ => FaultKind::SlowDisk { node, ms: *random.pick(&[10, 60, 400]), for_ms: ms },
+    }
+}

@@ -1,0 +1,177 @@
+//! Scenarios: what may happen in a run, as data (scenarios/*.toml).
+
+use serde::{Deserialize, Serialize};
+
+/// Bounds from which a seed draws a plan. Ranges are inclusive; chances are per thousand.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scenario {
+    /// Its name, as the command line says it.
+    pub name: String,
+    /// One line on what it is for.
+    pub about: String,
+    /// Whether each seed draws which kinds of faults are on.
+    #[serde(default)]
+    pub swarm: bool,
+    /// The cluster and its load.
+    pub shape: Shape,
+    /// How often each operation is drawn, relative to the others.
+    pub mix: Mix,
+    /// How often each level is drawn.
+    pub levels: Levels,
+    /// The network when nothing is broken.
+    pub network: Network,
+    /// How many of each fault strike in a run.
+    #[serde(default)]
+    pub faults: Faults,
+}
+
+/// The cluster and its load.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Shape {
+    /// Nodes.
+    pub nodes: [u64; 2],
+    /// Keys.
+    pub keys: [u64; 2],
+    /// Clients, each with one operation at a time.
+    pub clients: [u64; 2],
+    /// Operations of all clients.
+    pub operations: [u64; 2],
+    /// Microseconds between a client's operations.
+    pub think_us: [u64; 2],
+    /// Entries of the promise table.
+    pub promises: [u64; 2],
+    /// Bytes of a memtable.
+    pub memtable_bytes: [u64; 2],
+    /// Chance of an operation to carry an idempotency id.
+    #[serde(default)]
+    pub idempotent: u64,
+}
+
+/// Relative frequencies of operations.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Mix {
+    /// GET.
+    pub read: u64,
+    /// SET.
+    pub set: u64,
+    /// DEL.
+    pub delete: u64,
+    /// CAS.
+    pub cas: u64,
+    /// INCR.
+    pub incr: u64,
+    /// SET PX.
+    pub ttl: u64,
+    /// APPEND.
+    pub append: u64,
+    /// SET NX.
+    pub set_absent: u64,
+}
+
+/// Relative frequencies of levels.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Levels {
+    /// Strong.
+    pub strong: u64,
+    /// Causal.
+    pub causal: u64,
+    /// Eventual.
+    pub eventual: u64,
+}
+
+/// The network.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Network {
+    /// Microseconds from node to node.
+    pub latency_us: [u64; 2],
+    /// Chance of a message to be lost.
+    #[serde(default)]
+    pub loss: [u64; 2],
+    /// Chance of a message to be delivered twice.
+    #[serde(default)]
+    pub duplicate: [u64; 2],
+    /// Chance of a message to be delayed by up to a second.
+    #[serde(default)]
+    pub spike: [u64; 2],
+}
+
+/// How many of each fault strike.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Faults {
+    /// A node loses its power and comes back.
+    pub crash: [u64; 2],
+    /// A node loses its power at a disk operation.
+    pub crash_at_disk: [u64; 2],
+    /// A node loses its power just after it acknowledged something.
+    pub crash_after_ack: [u64; 2],
+    /// All nodes lose their power.
+    pub crash_all: [u64; 2],
+    /// A node stands still and goes on.
+    pub pause: [u64; 2],
+    /// Some nodes are cut off from the others.
+    pub partition: [u64; 2],
+    /// Some nodes hear the others but are not heard.
+    pub one_way: [u64; 2],
+    /// A link holds everything back and lets it go at once.
+    pub clog: [u64; 2],
+    /// A wall clock steps.
+    pub clock_step: [u64; 2],
+    /// A node's clocks run fast or slow.
+    pub clock_drift: [u64; 2],
+    /// A node's disk becomes slow.
+    pub slow_disk: [u64; 2],
+}
+
+const BUILT_IN: [&str; 8] = [
+    include_str!("../../scenarios/smoke.toml"),
+    include_str!("../../scenarios/swarm.toml"),
+    include_str!("../../scenarios/partition.toml"),
+    include_str!("../../scenarios/crash_loop.toml"),
+    include_str!("../../scenarios/clock_skew.toml"),
+    include_str!("../../scenarios/cas_duel.toml"),
+    include_str!("../../scenarios/mixed_levels.toml"),
+    include_str!("../../scenarios/bug_hunt.toml"),
+];
+
+/// The scenarios that come with the program.
+pub fn built_in() -> Vec<Scenario> {
+    BUILT_IN.iter().filter_map(|text| parse(text).ok()).collect()
+}
+
+/// Reads a scenario.
+pub fn parse(text: &str) -> Result<Scenario, String> {
+    toml::from_str(text).map_err(|error| error.to_string())
+}
+
+/// Finds a scenario by name, or reads it from a file.
+pub fn find(name: &str) -> Result<Scenario, String> {
+    if let Some(scenario) = built_in().into_iter().find(|scenario| scenario.name == name) {
+        return Ok(scenario);
+    }
+    let text = std::fs::read_to_string(name).map_err(|error| format!("scenario {name}: {error}"))?;
+    parse(&text).map_err(|error| format!("scenario {name}: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_built_in_scenario_parses() {
+        for text in BUILT_IN {
+            parse(text).expect("a scenario of ours");
+        }
+    }
+
+    #[test]
+    fn a_misspelt_field_is_named() {
+        let text = BUILT_IN[0].replace("latency_us", "latncy_us");
+        assert!(parse(&text).expect_err("unknown field").contains("latncy_us"));
+    }
+}

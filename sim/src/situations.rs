@@ -1,0 +1,30 @@
+//! Rare states that a batch must have reached: a test that never gets there proves nothing.
+
+use samara_core::base::Counter;
+use std::collections::BTreeMap;
+
+/// How often each situation was met.
+pub type Situations = BTreeMap<&'static str, u64>;
+
+/// Situations of the simulated world, beside the counters of the core.
+pub const OF_THE_WORLD: [&str; 9] = [
+    "crashed",
+    "crashed_at_disk",
+    "crashed_after_ack",
+    "sectors_lost",
+    "message_lost",
+    "message_duplicated",
+    "message_cut_off",
+    "all_nodes_down",
+    "outcome_unknown",
+];
+
+/// Counters of the core that an ordinary batch of swarm need not reach: they count work or operator errors.
+const NOT_DEMANDED: [&str; 6] =
+    ["peer_misbehaved", "ended_overloaded", "too_old_refused", "filter_spared", "hint_read", "start_waited"];
+
+/// The situations that a large batch of the scenario `swarm` must reach.
+pub fn demanded() -> impl Iterator<Item = &'static str> {
+    let of_the_core = Counter::ALL.iter().map(|(_, name)| *name).filter(|name| !NOT_DEMANDED.contains(name));
+    of_the_core.chain(OF_THE_WORLD)
+}
