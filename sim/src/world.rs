@@ -581,7 +581,8 @@ impl World {
                 (0..self.machines.len()).for_each(|node| self.crash(node, down_ms));
             }
             FaultKind::Pause { node, ms } => {
-                self.machines[node as usize].paused = true;
+                let machine = &mut self.machines[node as usize];
+                machine.paused = machine.node.is_some();
                 self.push(ms * MS, Event::Resume { node: node as usize });
             }
             FaultKind::Partition { side, ms, one_way } => self.partition(&side, ms, one_way),

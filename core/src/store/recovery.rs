@@ -132,11 +132,20 @@ impl Store {
             Stage::Log => self.replay(cx)?,
             Stage::Clean => {
                 recovery.stage = Stage::Done;
+                // Nothing else exists yet in a fresh directory: a torn first manifest makes it fresh again, since the
+                // identity comes last.
+                if recovery.fresh {
+                    let (next_file, first_group) = (self.next_file, self.first_group);
+                    let data = State { next_file, first_group, ..State::default() }.encode();
+                    let op = DiskOp::Write { file: MANIFEST, offset: 0, data, sync: true };
+                    self.want(cx, Wanted::Whole, op);
+                }
+            }
+            Stage::Done => {
                 self.recovery = None;
                 self.serving = true;
                 cx.events.push(StoreEvent::Recovered);
             }
-            Stage::Done => {}
         }
         Ok(())
     }
@@ -246,12 +255,7 @@ impl Store {
             self.want(cx, Wanted::Whole, DiskOp::Sync { file: wal_file(*segment) });
         }
         if !has_manifest {
-            let state =
-                State { next_file: self.next_file, first_group: self.first_group, ..State::default() };
-            // Nothing else exists yet: a torn first manifest is a fresh directory again (the identity comes last).
             self.want(cx, Wanted::Whole, DiskOp::Create { file: MANIFEST, preallocate: 0 });
-            let data = state.encode();
-            self.want(cx, Wanted::Whole, DiskOp::Write { file: MANIFEST, offset: 0, data, sync: true });
         }
         self.want(cx, Wanted::Whole, DiskOp::SyncDir);
     }
