@@ -16,6 +16,8 @@ pub struct Monitor {
     asked: HashMap<(NodeId, NodeId, RequestId), Asked>,
     /// (b) The highest ballot that a node has acknowledged for a key: it never falls, crashes included.
     acked: BTreeMap<(NodeId, Bytes), Stamp>,
+    /// The highest ballot that a node has shown: a lower one may be acknowledged as superseded.
+    shown: BTreeMap<(NodeId, Bytes), Stamp>,
     /// (c) The highest promise of a node in its present life.
     promised: BTreeMap<(NodeId, Bytes), Stamp>,
 }
@@ -26,6 +28,8 @@ struct Asked {
     ballot: Stamp,
     next: Stamp,
     repair: bool,
+    /// The ballot held when the request came, where that was in memory.
+    held: Option<Stamp>,
 }
 
 fn digest(record: &Record) -> u64 {
@@ -49,7 +53,7 @@ impl Monitor {
     }
 
     /// A message is delivered to `node`.
-    pub fn on_delivery(&mut self, node: NodeId, envelope: &Envelope) {
+    pub fn on_delivery(&mut self, node: NodeId, envelope: &Envelope, peek: impl Fn(&Bytes) -> Option<Stamp>) {
         let (key, request, ballot, next, repair) = match &envelope.body {
             Message::Accept { request, key, record, next } => (key, request, record.ballot, *next, false),
             Message::Weak { request, key, record } => (key, request, record.ballot, Stamp::ZERO, false),
@@ -58,7 +62,7 @@ impl Monitor {
             Message::Query { request, key, .. } => (key, request, Stamp::ZERO, Stamp::ZERO, false),
             _ => return,
         };
-        let asked = Asked { key: key.clone(), ballot, next, repair };
+        let asked = Asked { key: key.clone(), ballot, next, repair, held: peek(key) };
         self.asked.insert((node, envelope.from.node, *request), asked);
     }
 
@@ -109,7 +113,9 @@ impl Monitor {
             Answer::Accepted { next_granted } => {
                 let acked = self.acked.get(&place).copied().unwrap_or_default();
                 let promised = self.promised.get(&place).copied().unwrap_or_default();
-                if asked.ballot < promised && asked.ballot > acked && !asked.repair {
+                let held = self.shown.get(&place).copied().unwrap_or_default().max(acked);
+                let under = asked.held.is_some_and(|held| held < asked.ballot);
+                if under && asked.ballot < promised && asked.ballot > held && !asked.repair {
                     return Err(format!(
                         "R2: {node} acknowledged ballot {} of {:?} under its promise {promised}",
                         asked.ballot, asked.key
@@ -137,7 +143,9 @@ impl Monitor {
     }
 
     /// (b) What a node shows is at least what it has acknowledged.
-    fn on_shown(&self, node: NodeId, asked: &Asked, shown: Stamp) -> Result<(), String> {
+    fn on_shown(&mut self, node: NodeId, asked: &Asked, shown: Stamp) -> Result<(), String> {
+        let held = self.shown.entry((node, asked.key.clone())).or_default();
+        *held = (*held).max(shown);
         match self.acked.get(&(node, asked.key.clone())) {
             Some(acked) if shown < *acked => {
                 Err(format!("{node} acknowledged ballot {acked} of {:?} and now shows {shown}", asked.key))

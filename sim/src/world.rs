@@ -136,6 +136,7 @@ pub struct World {
     pub(crate) healed: bool,
     /// Replies to the judge's own requests.
     pub(crate) judge_replies: BTreeMap<u64, Reply>,
+    logging: bool,
 }
 
 /// The judge's requests do not belong to a client.
@@ -181,6 +182,7 @@ impl World {
             out: Outbox::new(),
             healed: false,
             judge_replies: BTreeMap::new(),
+            logging: std::env::var_os("SAMARA_SIM_LOG").is_some(),
             plan,
         }
     }
@@ -239,6 +241,7 @@ impl World {
             }
             Event::Reply { client, tag, reply } => {
                 if self.clients[client].open.as_ref().is_some_and(|open| open.tag == tag) {
+                    self.log(|| format!("client {client} hears {reply:?}"));
                     let ended = self.clients[client].on_reply(reply, self.now);
                     self.on_ended(client, ended);
                 }
@@ -413,12 +416,22 @@ impl World {
         }
     }
 
+    /// With the environment variable SAMARA_SIM_LOG set, every delivery and every client's step goes to stderr.
+    fn log(&self, line: impl FnOnce() -> String) {
+        if self.logging {
+            eprintln!("[{:>10} us] {}", self.now / 1_000, line());
+        }
+    }
+
     fn on_deliver(&mut self, to: usize, envelope: Box<Envelope>) {
+        self.log(|| format!("{} -> n{}: {:?}", envelope.from, to + 1, envelope.body));
         if self.machines[to].node.is_none() {
             return;
         }
         if !self.machines[to].paused {
-            self.monitor.on_delivery(NodeId(to as u16 + 1), &envelope);
+            let node = self.machines[to].node.as_ref();
+            let peek = |key: &bytes::Bytes| node.and_then(|node| node.peek(key));
+            self.monitor.on_delivery(NodeId(to as u16 + 1), &envelope, peek);
         }
         self.input(to, Input::Message(*envelope));
     }
@@ -453,6 +466,7 @@ impl World {
             self.clients[client].open = None;
             return self.push_next(client);
         }
+        self.log(|| format!("client {client} asks n{}: {request:?}", node + 1));
         self.requests.insert((node, tag), client);
         let deadline = self.machines[node].clock(self.now).mono.plus_ms(deadline_ms);
         self.input(node, Input::Client { tag: Tag(tag), request, deadline });
@@ -535,6 +549,7 @@ impl World {
 
     /// The power of a node fails.
     pub(crate) fn crash(&mut self, node: usize, down_ms: u64) {
+        self.log(|| format!("n{} loses its power for {down_ms} ms", node + 1));
         let keep = self.plan.keep_sectors;
         let machine = &mut self.machines[node];
         if let Some(core) = machine.node.take() {

@@ -331,10 +331,12 @@ impl Coord {
         if let Some(applied) = applied.filter(|_| !planted::on(Bug::C3RetryWithoutOpIdTest)) {
             cx.cx.count(Counter::RetryFoundApplied);
             evaluated.fence = true;
+            // A stored negative answer wrote nothing: its version is that of the record it saw.
+            let version = applied.stamp.min(draft.record.written);
             return match (&applied.outcome, &operation.drafted) {
                 (Outcome::NotKept, Some((at, drafted))) if *at == applied.stamp => Ok(drafted.clone()),
                 (Outcome::NotKept, _) => Err(Failure::Timeout),
-                (outcome, _) => Ok(Response::Mutated { outcome: outcome.clone(), version: applied.stamp }),
+                (outcome, _) => Ok(Response::Mutated { outcome: outcome.clone(), version }),
             };
         }
         match register::evaluate(&operation.op, Some(&draft.record), now_ms) {

@@ -235,6 +235,12 @@ impl Node {
         }
     }
 
+    /// The ballot that the node holds for `key` in memory, for invariants; `None` if only its files could hold one.
+    pub fn peek(&self, key: &bytes::Bytes) -> Option<Stamp> {
+        let slot = crate::rules::slots::slot_of(key);
+        self.store.peek(&crate::base::RecordKey { slot, key: key.clone() })
+    }
+
     fn on_identity(&mut self, now: Now, event: IdentityEvent, out: &mut Outbox) {
         match event {
             IdentityEvent::Checked { fresh } => {

@@ -118,7 +118,7 @@ impl Store {
             tables: self.tables.iter().map(|table| table.meta.clone()).collect(),
             next_file: self.next_file,
             first_group: self.first_group,
-            first_segment: self.segments.first().copied().unwrap_or(self.next_file),
+            first_segment: self.first_segment,
         };
         if let Some(Installing { install, .. }) = &self.installing {
             state.tables.retain(|table| !install.removed.contains(&table.number));
@@ -149,6 +149,7 @@ impl Store {
         if let Some((segment, group)) = install.covers {
             self.version += 1;
             self.first_group = group + 1;
+            self.first_segment = segment + 1;
             self.doomed
                 .extend(self.segments.iter().filter(|held| **held <= segment).map(|held| wal_file(*held)));
             self.segments.retain(|held| *held > segment);

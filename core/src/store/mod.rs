@@ -222,8 +222,9 @@ pub struct Store {
     last_lsn: Lsn,
     durable: Lsn,
     next_file: u64,
-    /// The first commit group that is not in a table.
+    /// The first commit group that is not in a table, and the first segment that may hold one such.
     first_group: u64,
+    first_segment: u64,
     flush: Option<Merge>,
     compaction: Option<Merge>,
     installs: VecDeque<Install>,
@@ -265,6 +266,7 @@ impl Store {
             durable: Lsn(0),
             next_file: 1,
             first_group: 1,
+            first_segment: 0,
             flush: None,
             compaction: None,
             installs: VecDeque::new(),

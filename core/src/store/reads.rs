@@ -4,7 +4,7 @@ use super::cursor::{self, Cursor, Step};
 use super::memtable::Memtable;
 use super::table::Table;
 use super::{Entry, Lookup, Lsn, Purpose, ReadToken, Store, StoreCx, StoreEvent, better};
-use crate::base::{Counter, Record, RecordKey};
+use crate::base::{Counter, Record, RecordKey, Stamp};
 use crate::io::DiskResult;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -70,6 +70,11 @@ impl Store {
                 _ => Some(entry),
             })
             .cloned()
+    }
+
+    /// The ballot held for `key` in memory; `None` if only tables could hold it.
+    pub fn peek(&self, key: &RecordKey) -> Option<Stamp> {
+        self.in_memory(key).map(|entry| entry.ballot)
     }
 
     /// The LSN that must be durable before `entry` may be shown.

@@ -211,6 +211,7 @@ impl Store {
         let highest = files.iter().map(|info| info.file.number).max().unwrap_or(0);
         self.next_file = recovery.state.next_file.max(highest + 1);
         self.first_group = first_group;
+        self.first_segment = recovery.state.first_segment;
         let has_manifest = files.iter().any(|info| info.file == MANIFEST);
         if replayed.torn {
             cx.counters.add(Counter::TornTailCut);
