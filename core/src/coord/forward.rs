@@ -4,7 +4,7 @@ use super::operation::{Operation, Origin};
 use super::{Coord, CoordCx, Flight, slot_and_replicas};
 use crate::base::{Address, Counter, Failure, Instant, KeyOp, NodeId, OpId, RequestId, Stamp};
 use crate::io::Tag;
-use crate::wire::{Answer, ForwardResult, Message, Refusal};
+use crate::wire::{Answer, ForwardResult, Message};
 use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
 use bytes::Bytes;
@@ -186,11 +186,7 @@ impl Coord {
                     self.submit(cx, &forward.key, operation);
                 }
             }
-            Answer::Refused(Refusal::ClockSkew) => {
-                let tag = forward.tag;
-                self.flights.remove(&request);
-                self.reply(cx, tag, Err(Failure::ClockSkew));
-            }
+            // Refused or not, another copy of the message may still be taken later: this is no first attempt any more.
             Answer::Refused(_) => self.take_over(cx, request),
             _ => cx.cx.count(Counter::PeerMisbehaved),
         }
