@@ -1,0 +1,184 @@
+//! The production disk: real files in one directory, on a few I/O threads. Completions go back to the shard's driver.
+
+use crate::driver::Event;
+use bytes::Bytes;
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use samara_core::base::Ticket;
+use samara_core::io::{DiskError, DiskErrorKind, DiskOp, DiskResult, FileInfo, FileName};
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use tokio::sync::mpsc::UnboundedSender;
+
+/// I/O threads of a shard: the log's write, a table's write, and reads go on at the same time.
+const THREADS: usize = 4;
+
+/// Takes disk operations; the directory stays locked while it lives.
+#[derive(Debug, Clone)]
+pub struct Disk {
+    jobs: Sender<(Ticket, DiskOp)>,
+    _lock: Arc<File>,
+}
+
+/// Open files, by name.
+#[derive(Debug)]
+struct Directory {
+    path: PathBuf,
+    open: Mutex<HashMap<FileName, Arc<File>>>,
+}
+
+impl Disk {
+    /// Opens (or makes) a shard's directory. Fails if another process has it.
+    pub fn open(path: &Path, done: &UnboundedSender<Event>) -> Result<Self, String> {
+        let name = path.display();
+        std::fs::create_dir_all(path)
+            .map_err(|error| format!("{name}: cannot make the data directory: {error}"))?;
+        let lock_path = path.join("lock");
+        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&lock_path);
+        let lock = lock.map_err(|error| format!("{}: {error}", lock_path.display()))?;
+        lock.try_lock().map_err(|_| {
+            format!(
+                "{name}: another process uses this data directory; stop it, or give another one by --data"
+            )
+        })?;
+        let (jobs, queue) = unbounded();
+        let directory = Arc::new(Directory { path: path.to_owned(), open: Mutex::new(HashMap::new()) });
+        for number in 0..THREADS {
+            let (directory, queue, done) = (directory.clone(), queue.clone(), done.clone());
+            let thread = std::thread::Builder::new().name(format!("disk-{number}"));
+            let spawned = thread.spawn(move || work(&directory, &queue, &done));
+            spawned.map_err(|error| format!("cannot start an I/O thread: {error}"))?;
+        }
+        Ok(Self { jobs, _lock: Arc::new(lock) })
+    }
+
+    /// Queues an operation.
+    pub fn submit(&self, ticket: Ticket, op: DiskOp) {
+        // The threads live as long as a sender does: the queue is never closed here.
+        let _queued = self.jobs.send((ticket, op));
+    }
+}
+
+fn work(directory: &Directory, queue: &Receiver<(Ticket, DiskOp)>, done: &UnboundedSender<Event>) {
+    while let Ok((ticket, op)) = queue.recv() {
+        let result = directory.perform(&op).unwrap_or_else(|error| {
+            let kind = match error.kind() {
+                io::ErrorKind::NotFound => DiskErrorKind::NotFound,
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => DiskErrorKind::Full,
+                _ => DiskErrorKind::Io,
+            };
+            DiskResult::Failed(DiskError { kind, text: format!("{}: {error}", describe(directory, &op)) })
+        });
+        if done.send(Event::Disk { ticket, result }).is_err() {
+            return;
+        }
+    }
+}
+
+fn describe(directory: &Directory, op: &DiskOp) -> String {
+    let file = match op {
+        DiskOp::Create { file, .. }
+        | DiskOp::Write { file, .. }
+        | DiskOp::Read { file, .. }
+        | DiskOp::Sync { file }
+        | DiskOp::Truncate { file, .. }
+        | DiskOp::Remove { file } => file,
+        DiskOp::Rename { from, .. } => from,
+        DiskOp::List | DiskOp::SyncDir => return directory.path.display().to_string(),
+    };
+    directory.path.join(file.to_string()).display().to_string()
+}
+
+impl Directory {
+    fn file(&self, name: FileName) -> io::Result<Arc<File>> {
+        let mut open = self.open.lock().map_err(|_| io::Error::other("an I/O thread has died"))?;
+        if let Some(file) = open.get(&name) {
+            return Ok(file.clone());
+        }
+        let file =
+            Arc::new(OpenOptions::new().read(true).write(true).open(self.path.join(name.to_string()))?);
+        open.insert(name, file.clone());
+        Ok(file)
+    }
+
+    fn forget(&self, name: FileName) {
+        if let Ok(mut open) = self.open.lock() {
+            open.remove(&name);
+        }
+    }
+
+    fn perform(&self, op: &DiskOp) -> io::Result<DiskResult> {
+        match op {
+            DiskOp::Create { file, preallocate } => {
+                let path = self.path.join(file.to_string());
+                let made = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
+                reserve(&made, *preallocate)?;
+            }
+            DiskOp::Write { file, offset, data, sync } => {
+                let file = self.file(*file)?;
+                file.write_all_at(data, *offset)?;
+                if *sync {
+                    file.sync_data()?;
+                }
+            }
+            DiskOp::Read { file, offset, len } => return self.read(*file, *offset, *len),
+            DiskOp::Sync { file } => self.file(*file)?.sync_data()?,
+            DiskOp::Truncate { file, len } => self.file(*file)?.set_len(*len)?,
+            DiskOp::Rename { from, to } => {
+                std::fs::rename(self.path.join(from.to_string()), self.path.join(to.to_string()))?;
+                self.forget(*from);
+                self.forget(*to);
+            }
+            DiskOp::Remove { file } => {
+                std::fs::remove_file(self.path.join(file.to_string()))?;
+                self.forget(*file);
+            }
+            DiskOp::List => return self.list(),
+            DiskOp::SyncDir => File::open(&self.path)?.sync_all()?,
+        }
+        Ok(DiskResult::Done)
+    }
+
+    fn read(&self, file: FileName, offset: u64, len: u32) -> io::Result<DiskResult> {
+        let file = self.file(file)?;
+        let mut data = vec![0; len as usize];
+        let mut filled = 0;
+        while filled < data.len() {
+            match file.read_at(&mut data[filled..], offset + filled as u64) {
+                Ok(0) => break,
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        data.truncate(filled);
+        Ok(DiskResult::Data(Bytes::from(data)))
+    }
+
+    fn list(&self) -> io::Result<DiskResult> {
+        let mut files = Vec::new();
+        for entry in std::fs::read_dir(&self.path)? {
+            let entry = entry?;
+            if let Some(file) = entry.file_name().to_str().and_then(FileName::parse) {
+                files.push(FileInfo { file, len: entry.metadata()?.len() });
+            }
+        }
+        files.sort_by_key(|info| info.file);
+        Ok(DiskResult::Files(files))
+    }
+}
+
+/// Fills a new file with zeros: the space is taken now, so that a later write of the log cannot fail for want of it.
+fn reserve(file: &File, len: u64) -> io::Result<()> {
+    let zeros = vec![0; 1 << 20];
+    let mut at = 0;
+    while at < len {
+        let piece = zeros.len().min((len - at) as usize);
+        file.write_all_at(&zeros[..piece], at)?;
+        at += piece as u64;
+    }
+    if len > 0 { file.sync_all() } else { Ok(()) }
+}

@@ -1,0 +1,19 @@
+//! The samara node: a thin shell of threads, sockets and files around the state machine of `samara-core`.
+//!
+//! Nothing here decides anything about consistency: bytes come in, inputs go to the core, outputs are carried out.
+#![forbid(unsafe_code)]
+
+pub mod commands;
+pub mod config;
+pub mod connection;
+pub mod disk;
+pub mod driver;
+pub mod glob;
+pub mod http;
+pub mod node;
+pub mod peers;
+pub mod reply;
+pub mod resp;
+pub mod scan;
+pub mod server;
+pub mod stats;
