@@ -7,9 +7,9 @@ pub const VALUE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Client operations in flight in one shard.
 pub const OPERATIONS_MAX: usize = 65_536;
 /// Entries of a record's `recent`. A combined round (C7) adds `BATCH_MAX`; retries older than what is kept are in doubt.
-pub const RECENT_MAX: usize = 64;
+pub const RECENT_MAX: usize = 128;
 /// Operations combined into one round.
-pub const BATCH_MAX: usize = 32;
+pub const BATCH_MAX: usize = 64;
 /// Bytes of an answer kept in `recent`; larger ones are `Outcome::NotKept`.
 pub const OUTCOME_BYTES_MAX: usize = 256;
 /// Entries in the table of promises; evicting one raises its slot's floor.

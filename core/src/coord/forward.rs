@@ -182,8 +182,7 @@ impl Coord {
             Answer::Forwarded(ForwardResult::NotRun) => {
                 if let Some(Flight::Forward(forward)) = self.flights.remove(&request) {
                     cx.cx.count(Counter::FreshOpId);
-                    let operation = Operation::new(Origin::Client(forward.tag), forward.op, forward.deadline);
-                    self.submit(cx, &forward.key, operation);
+                    self.mutate(cx, forward.tag, forward.key, forward.op, None, forward.deadline);
                 }
             }
             // Refused or not, another copy of the message may still be taken later: this is no first attempt any more.

@@ -15,8 +15,8 @@ mod weak;
 use crate::base::limits::{KEY_BYTES_MAX, OPERATIONS_MAX, REQUEST_DEADLINE_MS, VALUE_BYTES_MAX};
 use crate::base::rng::Rng;
 use crate::base::{
-    Address, Body, Counter, Failure, Instant, KeyOp, Level, NodeId, OpId, Record, Reply, Request, RequestId,
-    Response, Slot, Stamp,
+    Address, Body, Counter, Failure, Hlc, Instant, KeyOp, Level, NodeId, OpId, Record, Reply, Request,
+    RequestId, Response, Slot, Stamp,
 };
 use crate::io::Tag;
 use crate::rules::context::Cx;
@@ -282,10 +282,10 @@ impl Coord {
         }
     }
 
-    /// A new operation id of this coordinator, just below `ballot` (C6).
-    fn op_id_below(&mut self, ballot: Stamp) -> OpId {
+    /// A new operation id of this coordinator, below `ballot` (C6) and not above the clock at its arrival.
+    fn op_id_below(&mut self, ballot: Stamp, arrived: Hlc) -> OpId {
         self.op_numbers += 1;
-        let hlc = crate::base::Hlc(ballot.hlc.0.saturating_sub(1));
+        let hlc = Hlc(ballot.hlc.0.saturating_sub(1)).min(arrived);
         OpId { stamp: Stamp { hlc, node: self.me.node }, number: self.op_numbers }
     }
 }

@@ -1,6 +1,6 @@
 //! A mutation (or a read that must settle) on its way through a round.
 
-use crate::base::{Address, Instant, KeyOp, NodeId, OpId, Record, RequestId, Response, Stamp};
+use crate::base::{Address, Hlc, Instant, KeyOp, NodeId, OpId, Record, RequestId, Response, Stamp};
 use crate::io::Tag;
 
 /// Who is to be answered.
@@ -23,6 +23,9 @@ pub(super) struct Operation {
     pub(super) op_id: Option<OpId>,
     /// Nothing was ever sent for `op_id`: this is certainly the first attempt (C3, C4).
     pub(super) fresh: bool,
+    /// The clock when the operation was queued: its id, once it gets one, is not above it, so that ids rise with arrival
+    /// and pruned ones leave no doubt about later ones.
+    pub(super) arrived: Hlc,
     /// The id came from a client (IDEMPOTENT): a negative answer is stored, too.
     pub(super) idempotent: bool,
     pub(super) deadline: Instant,
@@ -39,6 +42,7 @@ impl Operation {
             op,
             op_id: None,
             fresh: true,
+            arrived: Hlc(0),
             idempotent: false,
             deadline,
             drafted: None,

@@ -70,7 +70,8 @@ struct Evaluated {
 
 impl Coord {
     /// Queues an operation for the next round of `key`, and starts one if none runs.
-    pub(super) fn submit(&mut self, cx: &mut CoordCx<'_, '_>, key: &Bytes, operation: Operation) {
+    pub(super) fn submit(&mut self, cx: &mut CoordCx<'_, '_>, key: &Bytes, mut operation: Operation) {
+        operation.arrived = cx.cx.clock.last();
         let round = self.rounds.entry(key.clone()).or_default();
         round.waiting.push_back(operation);
         if matches!(round.phase, Phase::Idle) {
@@ -355,7 +356,7 @@ impl Coord {
             }
             Effect::Changed { value, expires_at, outcome } => {
                 let ballot = draft.record.ballot;
-                let op_id = operation.op_id.unwrap_or_else(|| self.op_id_below(ballot));
+                let op_id = operation.op_id.unwrap_or_else(|| self.op_id_below(ballot, operation.arrived));
                 operation.op_id = Some(op_id);
                 draft.change(op_id, value, expires_at, &outcome);
                 let response = Response::Mutated { outcome, version: ballot };

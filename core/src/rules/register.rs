@@ -273,7 +273,8 @@ impl Draft {
         let aged = self.record.recent.iter().take_while(|applied| old(applied)).count();
         let excess = self.record.recent.len().saturating_sub(RECENT_MAX);
         for pruned in self.record.recent.drain(..aged.max(excess)) {
-            self.record.evicted_upto = self.record.evicted_upto.max(pruned.stamp).max(pruned.op_id.stamp);
+            // C3 compares operation ids: the highest pruned id is the lowest bound that still tells every pruned one.
+            self.record.evicted_upto = self.record.evicted_upto.max(pruned.op_id.stamp);
         }
     }
 }

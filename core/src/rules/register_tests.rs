@@ -119,7 +119,7 @@ fn c4_recent_is_bounded_and_eviction_is_remembered() {
         record = draft.record;
     }
     assert_eq!(record.recent.len(), RECENT_MAX);
-    assert_eq!(record.evicted_upto, stamp(NOW + 9));
+    assert_eq!(record.evicted_upto, stamp(NOW + 8), "the id of the last pruned operation");
     let mut late = Draft::new(Some(&record), stamp(NOW * 9), NOW * 9);
     late.change(OpId::default(), None, 0, &Outcome::Integer(0));
     assert_eq!(late.record.recent.len(), 1, "all older entries left the retry window");
