@@ -345,11 +345,12 @@ impl Coord {
                 Ok(register::read_response(Some(&draft.record), now_ms))
             }
             Effect::Unchanged(register::Answer::Outcome(outcome)) => {
-                if !operation.fresh && !planted::on(Bug::C4FailedWithoutFence) {
+                let retried = !operation.fresh && !planted::on(Bug::C4FailedWithoutFence);
+                evaluated.fence |= retried;
+                // A negative answer that an earlier attempt might contradict is stored, not only fenced: after a
+                // take-over the preferred coordinator may still run the operation, under a higher ballot than the fence.
+                if let (true, Some(op_id)) = (operation.idempotent || retried, operation.op_id) {
                     cx.cx.count(Counter::NegativeFenced);
-                    evaluated.fence = true;
-                }
-                if let (true, Some(op_id)) = (operation.idempotent, operation.op_id) {
                     draft.remember(op_id, &outcome);
                 }
                 Ok(Response::Mutated { outcome, version: draft.record.written })

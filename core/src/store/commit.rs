@@ -134,6 +134,11 @@ impl Store {
         self.acknowledge(cx, lsn);
     }
 
+    /// Whether the write of `group` has ended: until then its segment must stay.
+    pub(super) fn is_committed(&self, group: u64) -> bool {
+        self.committing.is_none_or(|committing| committing.group > group)
+    }
+
     fn acknowledge(&mut self, cx: &mut StoreCx<'_>, lsn: Lsn) {
         if lsn > self.durable {
             self.durable = lsn;

@@ -61,6 +61,7 @@ impl Store {
         }
         if self.flush.is_none()
             && let Some(frozen) = self.frozen.front().cloned()
+            && self.is_committed(frozen.group)
         {
             let covers = Some((frozen.segment, frozen.group));
             let install = Install { kind: MergeKind::Flush, added: None, removed: Vec::new(), covers };
