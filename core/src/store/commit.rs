@@ -113,6 +113,7 @@ impl Store {
         let group = self.tail.map_or(self.first_group - 1, |tail| tail.group);
         self.tail = Some(wal::Tail { segment, offset: 0, capacity, follows: group, group, synced: group });
         self.segments.push(segment);
+        self.remove_doomed(cx);
         self.prepare_segment(cx, self.options.wal_segment_bytes);
         true
     }

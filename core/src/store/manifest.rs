@@ -174,7 +174,13 @@ impl Store {
     pub(super) fn remove_doomed(&mut self, cx: &mut StoreCx<'_>) {
         let doomed = core::mem::take(&mut self.doomed);
         for file in doomed {
-            if file.kind == FileKind::Table && self.reads.values().any(|job| job.uses(file.number)) {
+            // The log's last segment stays until the log goes on in the next: it may be written or synced right now.
+            let is_used = match file.kind {
+                FileKind::Table => self.reads.values().any(|job| job.uses(file.number)),
+                FileKind::Wal => self.tail.is_some_and(|tail| tail.segment == file.number),
+                _ => false,
+            };
+            if is_used {
                 self.doomed.push(file);
             } else {
                 self.disk(cx, Purpose::Remove, DiskOp::Remove { file });

@@ -189,6 +189,36 @@ enum Purpose {
     Remove,
 }
 
+impl Purpose {
+    /// What the operation does, for the operator.
+    fn words(self) -> &'static str {
+        match self {
+            Self::Recovery => "recover",
+            Self::Commit => "write the log",
+            Self::LogSync(_) => "sync the log",
+            Self::SegmentCreate | Self::SegmentDir => "make a segment of the log",
+            Self::Merge(_) => "write a table",
+            Self::Manifest => "replace the manifest",
+            Self::MergeBlock(..) | Self::GetBlock(_) | Self::ScanBlock(..) => "read a block",
+            Self::Remove => "remove a file",
+        }
+    }
+}
+
+/// The file that an operation is about; the manifest for those about the directory.
+fn file_of(op: &DiskOp) -> FileName {
+    match op {
+        DiskOp::Create { file, .. }
+        | DiskOp::Write { file, .. }
+        | DiskOp::Read { file, .. }
+        | DiskOp::Sync { file }
+        | DiskOp::Truncate { file, .. }
+        | DiskOp::Remove { file } => *file,
+        DiskOp::Rename { to, .. } => *to,
+        DiskOp::List | DiskOp::SyncDir => manifest::MANIFEST,
+    }
+}
+
 /// Memtables that may wait for their flush before writers are refused.
 const FROZEN_MAX: usize = 3;
 /// Bytes of changes that may wait for a commit before writers are refused.
@@ -201,7 +231,7 @@ const FULL_RETRY_MS: u64 = 500;
 pub struct Store {
     options: StoreOptions,
     tickets: u64,
-    purposes: BTreeMap<Ticket, Purpose>,
+    purposes: BTreeMap<Ticket, (Purpose, FileName)>,
     recovery: Option<Recovery>,
     serving: bool,
     active: Memtable,
@@ -281,7 +311,7 @@ impl Store {
 
     /// A disk operation with one of the store's tickets ended.
     pub fn on_disk(&mut self, cx: &mut StoreCx<'_>, ticket: Ticket, result: DiskResult) {
-        let Some(purpose) = self.purposes.remove(&ticket) else {
+        let Some((purpose, file)) = self.purposes.remove(&ticket) else {
             return;
         };
         if let DiskResult::Failed(error) = &result
@@ -291,11 +321,12 @@ impl Store {
             if error.kind == DiskErrorKind::Full && is_space {
                 return self.on_full(cx, purpose);
             }
-            let reason = format!("{purpose:?} failed: {}; check the disk and start again", error.text);
+            let reason =
+                format!("{file}: cannot {}: {}; check the disk and start again", purpose.words(), error.text);
             return cx.events.push(StoreEvent::Fatal(reason));
         }
         match purpose {
-            Purpose::Recovery => self.on_recovery(cx, ticket, result),
+            Purpose::Recovery => self.on_recovery(cx, ticket, file, result),
             Purpose::Commit => self.on_committed(cx),
             Purpose::LogSync(group) => self.on_log_synced(cx, group),
             Purpose::SegmentCreate => self.disk(cx, Purpose::SegmentDir, DiskOp::SyncDir),
@@ -312,7 +343,7 @@ impl Store {
     fn disk(&mut self, cx: &mut StoreCx<'_>, purpose: Purpose, op: DiskOp) {
         self.tickets += 1;
         let ticket = Ticket(self.tickets);
-        self.purposes.insert(ticket, purpose);
+        self.purposes.insert(ticket, (purpose, file_of(&op)));
         cx.out.push(Output::Disk { ticket, op });
     }
 

@@ -79,14 +79,20 @@ impl Store {
         }
     }
 
-    pub(super) fn on_recovery(&mut self, cx: &mut StoreCx<'_>, ticket: Ticket, result: DiskResult) {
+    pub(super) fn on_recovery(
+        &mut self,
+        cx: &mut StoreCx<'_>,
+        ticket: Ticket,
+        file: FileName,
+        result: DiskResult,
+    ) {
         let Some(recovery) = &mut self.recovery else {
             return;
         };
         let Some(wanted) = recovery.waiting.remove(&ticket) else {
             return;
         };
-        if let Err(reason) = recovery.take(wanted, result) {
+        if let Err(reason) = recovery.take(wanted, file, result) {
             return cx.events.push(StoreEvent::Fatal(reason));
         }
         if let Wanted::Pages { segment, offset, len } = wanted
@@ -271,7 +277,7 @@ fn without_identity() -> String {
 }
 
 impl Recovery {
-    fn take(&mut self, wanted: Wanted, result: DiskResult) -> Result<(), String> {
+    fn take(&mut self, wanted: Wanted, file: FileName, result: DiskResult) -> Result<(), String> {
         match (wanted, result) {
             (Wanted::Whole, DiskResult::Files(files)) => self.files = files,
             (Wanted::Whole, DiskResult::Data(data)) => {
@@ -303,7 +309,10 @@ impl Recovery {
             (_, DiskResult::Failed(error))
                 if self.stage == Stage::Clean && error.kind == DiskErrorKind::NotFound => {}
             (_, DiskResult::Failed(error)) => {
-                return Err(format!("recovery: {}; check the disk", error.text));
+                return Err(format!(
+                    "{file}: cannot recover: {}; check the disk and start again",
+                    error.text
+                ));
             }
             _ => {}
         }
