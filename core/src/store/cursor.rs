@@ -42,9 +42,9 @@ impl Cursor {
         }
         self.current = None;
         while let Some(handle) = self.table.block(self.at) {
-            let block = match self.block.take().or_else(|| cache.get(self.table.meta.number, handle.offset)) {
-                Some(block) => block,
-                None => return Step::Missing,
+            let held = self.block.take();
+            let Some(block) = held.or_else(|| cache.get(self.table.meta.number, handle.offset)) else {
+                return Step::Missing;
             };
             self.current = block.seek(from, exclusive);
             if self.current.is_some() {

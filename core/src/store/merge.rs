@@ -160,13 +160,13 @@ impl Store {
         cx: &mut StoreCx<'_>,
         kind: MergeKind,
         source: usize,
-        result: DiskResult,
+        result: &DiskResult,
     ) {
         let Some(merge) = self.merge_slot(kind) else {
             return;
         };
         if let Some(cursor) = merge.cursors.get_mut(source)
-            && let Err(reason) = cursor.on_block(&result)
+            && let Err(reason) = cursor.on_block(result)
         {
             return cx.events.push(StoreEvent::Fatal(reason));
         }

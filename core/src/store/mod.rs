@@ -332,10 +332,10 @@ impl Store {
             Purpose::SegmentCreate => self.disk(cx, Purpose::SegmentDir, DiskOp::SyncDir),
             Purpose::SegmentDir => self.on_segment_ready(),
             Purpose::Merge(kind) => self.on_merge_written(cx, kind),
-            Purpose::MergeBlock(kind, source) => self.on_merge_block(cx, kind, source, result),
+            Purpose::MergeBlock(kind, source) => self.on_merge_block(cx, kind, source, &result),
             Purpose::Manifest => self.on_manifest_step(cx),
-            Purpose::GetBlock(token) => self.on_get_block(cx, token, result),
-            Purpose::ScanBlock(token, source) => self.on_scan_block(cx, token, source, result),
+            Purpose::GetBlock(token) => self.on_get_block(cx, token, &result),
+            Purpose::ScanBlock(token, source) => self.on_scan_block(cx, token, source, &result),
             Purpose::Remove => {}
         }
     }

@@ -144,14 +144,14 @@ impl Store {
         Ok(())
     }
 
-    pub(super) fn on_get_block(&mut self, cx: &mut StoreCx<'_>, token: ReadToken, result: DiskResult) {
+    pub(super) fn on_get_block(&mut self, cx: &mut StoreCx<'_>, token: ReadToken, result: &DiskResult) {
         let Some(ReadJob::Get(mut job)) = self.reads.remove(&token) else {
             return;
         };
         if let Some((table, at)) = job.reading.take()
             && let Some(handle) = table.block(at)
         {
-            match cursor::decode(&table, handle, &result) {
+            match cursor::decode(&table, handle, result) {
                 Ok(block) => {
                     let block = Arc::new(block);
                     self.cache.insert(table.meta.number, handle.offset, &block);
@@ -262,13 +262,13 @@ impl Store {
         cx: &mut StoreCx<'_>,
         token: ReadToken,
         source: usize,
-        result: DiskResult,
+        result: &DiskResult,
     ) {
         let Some(ReadJob::Scan(mut job)) = self.reads.remove(&token) else {
             return;
         };
         if let Some(cursor) = job.cursors.get_mut(source) {
-            match cursor.on_block(&result) {
+            match cursor.on_block(result) {
                 Ok(block) => self.cache.insert(cursor.table.meta.number, cursor.offset(), &block),
                 Err(reason) => return cx.events.push(StoreEvent::Fatal(reason)),
             }

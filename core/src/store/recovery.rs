@@ -291,13 +291,13 @@ impl Recovery {
                 }
             }
             (Wanted::Footer(number), DiskResult::Data(data)) => {
-                self.opening.entry(number).or_default().footer = data
+                self.opening.entry(number).or_default().footer = data;
             }
             (Wanted::Filter(number), DiskResult::Data(data)) => {
-                self.opening.entry(number).or_default().filter = data
+                self.opening.entry(number).or_default().filter = data;
             }
             (Wanted::Index(number), DiskResult::Data(data)) => {
-                self.opening.entry(number).or_default().index = data
+                self.opening.entry(number).or_default().index = data;
             }
             (Wanted::Pages { segment, .. }, DiskResult::Data(data)) => {
                 let whole = data.len() - data.len() % PAGE;
