@@ -1,1 +1,1 @@
-//! Whole-system tests.
+//! Whole-system tests: real processes, real clients, and the house rules. See `tests/`.

@@ -1,0 +1,135 @@
+//! Starts real nodes for the tests of this folder.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+/// The node binary, built once.
+pub fn binary() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
+        let built =
+            Command::new(cargo).args(["build", "--quiet", "-p", "samara"]).current_dir(&root).status();
+        assert!(built.expect("cargo runs").success(), "the node does not build");
+        let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+        target.join("debug/samara")
+    })
+}
+
+/// Ports that are free now.
+pub fn free_ports(count: usize) -> Vec<u16> {
+    let listeners: Vec<TcpListener> =
+        (0..count).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
+    listeners.iter().map(|listener| listener.local_addr().expect("is bound").port()).collect()
+}
+
+/// A directory that goes with the test.
+pub struct Scratch(pub PathBuf);
+
+impl Scratch {
+    pub fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("samara-{name}-{}", std::process::id()));
+        std::fs::remove_dir_all(&path).ok();
+        std::fs::create_dir_all(&path).expect("a temporary directory");
+        Self(path)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.0).ok();
+    }
+}
+
+/// Three real processes.
+pub struct Cluster {
+    pub clients: Vec<u16>,
+    peers: Vec<u16>,
+    http: Vec<u16>,
+    data: Scratch,
+    pub processes: Vec<Option<Child>>,
+}
+
+impl Cluster {
+    pub fn start(name: &str) -> Self {
+        let ports = free_ports(9);
+        let mut cluster = Self {
+            clients: ports[..3].to_vec(),
+            peers: ports[3..6].to_vec(),
+            http: ports[6..].to_vec(),
+            data: Scratch::new(name),
+            processes: vec![None, None, None],
+        };
+        (0..3).for_each(|node| cluster.spawn(node));
+        (0..3).for_each(|node| cluster.wait_ready(node));
+        cluster
+    }
+
+    pub fn data(&self, node: usize) -> PathBuf {
+        self.data.0.join(format!("node-{node}"))
+    }
+
+    pub fn command(&self, node: usize) -> Command {
+        let member = |(i, port): (usize, &u16)| format!("{}@127.0.0.1:{port}", i + 1);
+        let members: Vec<String> = self.peers.iter().enumerate().map(member).collect();
+        let mut command = Command::new(binary());
+        command
+            .args(["node", "--node-id", &(node + 1).to_string(), "--members", &members.join(",")])
+            .args(["--listen", &format!("127.0.0.1:{}", self.clients[node])])
+            .args(["--peer-listen", &format!("127.0.0.1:{}", self.peers[node])])
+            .args(["--http-listen", &format!("127.0.0.1:{}", self.http[node])])
+            .arg("--data")
+            .arg(self.data(node));
+        command
+    }
+
+    pub fn spawn(&mut self, node: usize) {
+        let child = self.command(node).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        self.processes[node] = Some(child.expect("the node starts"));
+    }
+
+    /// kill -9.
+    pub fn kill(&mut self, node: usize) {
+        if let Some(mut child) = self.processes[node].take() {
+            child.kill().expect("the process is ours");
+            child.wait().expect("the process was killed");
+        }
+    }
+
+    /// Waits until the node answers a command that needs a majority.
+    pub fn wait_ready(&self, node: usize) {
+        wait_for("a node to serve", || {
+            let mut connection = connect(self.clients[node])?;
+            redis::cmd("GET").arg("ready?").query::<Option<String>>(&mut connection).ok().map(|_| ())
+        });
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        (0..self.processes.len()).for_each(|node| self.kill(node));
+    }
+}
+
+pub fn connect(port: u16) -> Option<redis::Connection> {
+    let client = redis::Client::open(format!("redis://127.0.0.1:{port}/")).ok()?;
+    let connection = client.get_connection_with_timeout(Duration::from_secs(2)).ok()?;
+    connection.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
+    Some(connection)
+}
+
+/// Tries until something is there, for a minute.
+pub fn wait_for<T>(what: &str, attempt: impl Fn() -> Option<T>) -> T {
+    let end = Instant::now() + Duration::from_secs(60);
+    loop {
+        if let Some(found) = attempt() {
+            return found;
+        }
+        assert!(Instant::now() < end, "waited a minute for {what}");
+        std::thread::yield_now();
+    }
+}
