@@ -1,14 +1,13 @@
 //! Which files are live. The manifest is replaced as a whole by write, sync, rename and directory sync, so a crash at any
 //! point leaves the old or the new state; files are removed only after the state without them is durable.
 
-use super::merge::MergeKind;
-use super::table::{Table, TableMeta};
+use super::merge::{Install, MergeKind};
+use super::table::TableMeta;
 use super::{Purpose, Store, StoreCx, wal_file};
 use crate::base::checksum::crc32c;
 use crate::io::{DiskOp, FileKind, FileName};
 use alloc::format;
 use alloc::string::String;
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -53,16 +52,6 @@ impl State {
         }
         postcard::from_bytes(body).map_err(|_| bad())
     }
-}
-
-/// A change of the set of tables.
-#[derive(Debug, Clone)]
-pub(super) struct Install {
-    pub(super) kind: MergeKind,
-    pub(super) added: Option<Arc<Table>>,
-    pub(super) removed: Vec<u64>,
-    /// A flush: segments up to this one and groups up to this one are not needed any more.
-    pub(super) covers: Option<(u64, u64)>,
 }
 
 /// An install on its way to the disk.

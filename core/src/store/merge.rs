@@ -2,9 +2,8 @@
 //! bounded pieces, one piece per disk completion.
 
 use super::cursor::{Cursor, Step};
-use super::manifest::Install;
 use super::memtable::Memtable;
-use super::table::{Builder, TableMeta};
+use super::table::{Builder, Table, TableMeta};
 use super::{Entry, Purpose, Store, StoreCx, StoreEvent, better};
 use crate::base::{RecordKey, Slot};
 use crate::io::{DiskOp, DiskResult, FileKind, FileName};
@@ -24,6 +23,16 @@ const LIKE_FLOOR: u64 = 64 << 10;
 pub(super) enum MergeKind {
     Flush,
     Compaction,
+}
+
+/// A change of the set of tables.
+#[derive(Debug, Clone)]
+pub(super) struct Install {
+    pub(super) kind: MergeKind,
+    pub(super) added: Option<Arc<Table>>,
+    pub(super) removed: Vec<u64>,
+    /// A flush: segments up to this one and groups up to this one are not needed any more.
+    pub(super) covers: Option<(u64, u64)>,
 }
 
 #[derive(Debug, Clone)]
