@@ -102,3 +102,26 @@ fn a_foreign_or_damaged_identity_is_refused_and_nothing_is_written() {
         assert_eq!(damaged.0, before);
     }
 }
+
+/// A file as a person reads it: rows of sixteen bytes, the runs of zeros between them left out.
+fn readable(content: &[u8]) -> String {
+    use core::fmt::Write;
+    let mut page = format!("{} bytes\n", content.len());
+    for (index, row) in content.chunks(16).enumerate().filter(|(_, row)| row.iter().any(|byte| *byte != 0)) {
+        let hex: Vec<String> = row.iter().map(|byte| format!("{byte:02x}")).collect();
+        let letters: String =
+            row.iter().map(|b| if b.is_ascii_graphic() { char::from(*b) } else { '.' }).collect();
+        writeln!(page, "{:04x}  {}  {letters}", index * 16, hex.join(" ")).expect("into memory");
+    }
+    page
+}
+
+#[test]
+fn the_files_of_a_directory_keep_their_bytes() {
+    let mut files = Files::default();
+    files.start(1_000).expect("a fresh directory");
+    files.start(2_000).expect("a used directory");
+    let page: Vec<String> =
+        files.0.iter().map(|(file, content)| format!("{file}: {}", readable(content))).collect();
+    insta::assert_snapshot!(page.join("\n"));
+}

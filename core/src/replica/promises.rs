@@ -170,4 +170,33 @@ mod tests {
         promises.raise(Slot(1), &key("a"), stamp(3));
         assert_eq!(promises.of(Slot(1), &key("a")).ballot, stamp(5));
     }
+    proptest::proptest! {
+        /// R1, S4: however few entries there are, what a key shows never falls and never understates what was promised,
+        /// and only the very ballot of a promise in the table is admitted again.
+        #[test]
+        fn a_small_table_forgets_nothing_that_matters(
+            capacity in 1_usize..5,
+            rises in proptest::collection::vec((0_u16..3, 0_u8..4, 1_u64..60), 1..120),
+        ) {
+            let mut promises = Promises::new(capacity, stamp(10));
+            let mut promised: BTreeMap<(Slot, Bytes), Stamp> = BTreeMap::new();
+            for (slot, name, ballot) in rises {
+                let (slot, name) = (Slot(slot), Bytes::from(alloc::vec![slot as u8, name]));
+                let before = promises.of(slot, &name).highest();
+                promises.raise(slot, &name, stamp(ballot));
+                proptest::prop_assert!(promises.of(slot, &name).highest() >= before);
+                let held = promised.entry((slot, name)).or_insert(stamp(10));
+                *held = (*held).max(stamp(ballot));
+                proptest::prop_assert!(promises.table.len() <= capacity);
+                for ((slot, name), held) in &promised {
+                    let shown = promises.of(*slot, name);
+                    proptest::prop_assert!(shown.highest() >= *held);
+                    for other in (1..60).map(stamp) {
+                        let again = shown.exact && other == *held;
+                        proptest::prop_assert!(!shown.admits(other) || other > *held || again);
+                    }
+                }
+            }
+        }
+    }
 }
