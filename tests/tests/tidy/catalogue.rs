@@ -175,7 +175,7 @@ pub fn situations(tree: &Tree) -> Vec<Complaint> {
     };
     let item = list.items.iter().find_map(of_list).expect("the list of situations");
     let mut names = Spoken::default();
-    names.visit_item_const(&item);
+    names.visit_expr(&item.expr);
     assert!(!names.texts.is_empty(), "the list of situations is readable");
     let spoken = Spoken::of(tree, &["situations"]);
     let idle = names.texts.iter().filter(|name| !spoken.texts.contains(*name));

@@ -60,12 +60,6 @@ impl Paths {
             self.found.push((path, self.test));
         }
     }
-
-    fn tree(&mut self, before: &mut Vec<String>, tree: &UseTree) {
-        for (path, _) in leaves(before, tree) {
-            self.found.push((path, self.test));
-        }
-    }
 }
 
 impl<'ast> Visit<'ast> for Paths {
@@ -85,7 +79,8 @@ impl<'ast> Visit<'ast> for Paths {
     }
 
     fn visit_item_use(&mut self, item: &'ast syn::ItemUse) {
-        self.tree(&mut Vec::new(), &item.tree);
+        let paths = leaves(&[], &item.tree).into_iter().map(|(path, _)| (path, self.test));
+        self.found.extend(paths);
     }
 
     fn visit_vis_restricted(&mut self, _: &'ast syn::VisRestricted) {}

@@ -140,12 +140,11 @@ impl Tree {
             let mut below = name.clone();
             below.push(module.ident.to_string());
             let test = test || is_test(&module.attrs);
-            match module.content {
-                Some((_, items)) => self.add(below, file, test, module.attrs, items),
-                None => {
-                    let file = file_of(file, &name, &module.ident.to_string(), &module.attrs);
-                    self.load(below, &file, test);
-                }
+            if let Some((_, items)) = module.content {
+                self.add(below, file, test, module.attrs, items);
+            } else {
+                let file = file_of(file, &name, &module.ident.to_string(), &module.attrs);
+                self.load(below, &file, test);
             }
         }
         let module = Module { name: name.clone(), file: file.to_string(), test, attributes, items: own };
