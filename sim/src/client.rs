@@ -1,5 +1,6 @@
 //! Logical clients: one operation at a time, a session, and a record of what they saw.
 
+use crate::order::Witness;
 use crate::plan::{PlannedLevel, PlannedOperation, What};
 use bytes::Bytes;
 use samara_check::history::{Answer, Function, Level as Judged, Operation, Outcome as Judgement};
@@ -36,6 +37,8 @@ pub struct Open {
     pub tag: u64,
     /// Node asked.
     pub node: usize,
+    /// When the present attempt was made.
+    pub asked_at: u64,
     /// The same id for every attempt.
     pub idempotency: Option<u128>,
     /// An earlier attempt has an unknown outcome.
@@ -47,10 +50,10 @@ pub struct Open {
 }
 
 /// What became of an attempt.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Ended {
     /// The operation is over; recorded if it may have happened.
-    Over(Option<Operation>),
+    Over(Option<Witness>),
     /// The client tries again under the same idempotency id.
     Again,
     /// A promise to the session was broken.
@@ -111,6 +114,7 @@ impl Client {
             operation,
             tag,
             node: planned.node as usize,
+            asked_at: now,
             idempotency,
             in_doubt: false,
             attempts: 3,
@@ -121,9 +125,9 @@ impl Client {
     }
 
     /// The request of the next attempt.
-    pub fn again(&mut self, tag: u64) -> Option<Request> {
+    pub fn again(&mut self, tag: u64, now: u64) -> Option<Request> {
         let open = self.open.as_mut()?;
-        open.tag = tag;
+        (open.tag, open.asked_at) = (tag, now);
         Some(open.request.clone())
     }
 
@@ -159,7 +163,7 @@ impl Client {
         open.operation.ret = now;
         // After an unknown outcome a process never acts again: the client goes on as a new one.
         self.process += 1_000;
-        Ended::Over(Some(open.operation))
+        Ended::Over(Some(Witness { operation: open.operation, version: None }))
     }
 
     fn on_response(&mut self, response: &Response, now: u64) -> Ended {
@@ -168,7 +172,7 @@ impl Client {
         };
         let mut operation = open.operation;
         operation.ret = now;
-        operation.outcome = Judgement::Ok(answer(&operation.function, response));
+        operation.outcome = Judgement::Ok(answer(&operation, response));
         if let Err(broken) = self.keep_session(&open.key, &operation, response) {
             return Ended::Broken(broken);
         }
@@ -181,7 +185,7 @@ impl Client {
             }
             _ => {}
         }
-        Ended::Over(Some(operation))
+        Ended::Over(Some(Witness { operation, version: version_of(response) }))
     }
 
     /// Monotonic reads and read your writes, for what a majority acknowledged: versions do not fall.
@@ -194,11 +198,8 @@ impl Client {
         if operation.level == Judged::Eventual {
             return Ok(());
         }
-        let version = match response {
-            Response::Value { version, .. }
-            | Response::Absent { version }
-            | Response::Mutated { version, .. } => *version,
-            Response::Page(_) => return Ok(()),
+        let Some(version) = version_of(response) else {
+            return Ok(());
         };
         let last = self.versions.entry(key.clone()).or_default();
         let is_read = operation.function == Function::Get;
@@ -240,13 +241,24 @@ fn ask(what: What, unique: Bytes, expected: Bytes) -> (Function, KeyOp) {
     }
 }
 
-fn answer(function: &Function, response: &Response) -> Answer {
-    match (function, response) {
+/// The version that an answer names.
+pub fn version_of(response: &Response) -> Option<Stamp> {
+    match response {
+        Response::Value { version, .. }
+        | Response::Absent { version }
+        | Response::Mutated { version, .. } => Some(*version),
+        Response::Page(_) => None,
+    }
+}
+
+fn answer(operation: &Operation, response: &Response) -> Answer {
+    match (&operation.function, response) {
         (Function::Get, Response::Value { value, .. }) => Answer::Value(Some(value.to_vec())),
         (Function::Get, Response::Absent { .. }) => Answer::Value(None),
         // A delete of a weak level is blind: its answer says nothing.
+        (Function::Delete, _) if operation.level != Judged::Strong => Answer::Done,
         (
-            Function::PutIf { .. } | Function::Cas { .. },
+            Function::PutIf { .. } | Function::Cas { .. } | Function::Delete,
             Response::Mutated { outcome: Outcome::Changed { applied, .. }, .. },
         ) => Answer::Applied(*applied),
         (_, Response::Mutated { outcome: Outcome::Integer(number), .. }) => Answer::Integer(*number),

@@ -1,20 +1,25 @@
 //! After the storm: the world heals, liveness and convergence are demanded, and the checker judges the history.
 
+use crate::client::version_of;
+use crate::order::{self, Broken, Witness};
 use crate::plan::{FaultKind, Plan};
 use crate::world::World;
 use bytes::Bytes;
-use samara_check::history::{Answer, Function, Level as Judged, Operation, Outcome};
+use samara_check::history::{Answer, Function, History, Level as Judged, Operation, Outcome};
 use samara_check::linearizability::{self, Options, Verdict};
 use samara_core::base::{Body, Hlc, KeyOp, Level, Request, Response};
 
 const MS: u64 = 1_000_000;
 /// Virtual milliseconds after healing within which everything must work.
 const PATIENCE_MS: u64 = 30_000;
+/// Steps of the checker for one key. Where they do not suffice, the order of versions alone has judged.
+const STEPS_MAX: u64 = 20_000;
 
 /// Heals the world, demands what PROTOCOL section 9 demands at the end, and judges.
 pub fn finish(world: &mut World) -> Result<(), String> {
     world.heal();
-    let until = world.now + PATIENCE_MS * MS;
+    // A clock that ran ahead is refused until the world has caught up with it (S2, S4).
+    let until = world.now + PATIENCE_MS * MS + clock_slack(&world.plan, world.now);
     wait(world, until, "every node serves again", |world| {
         world.machines.iter().all(|machine| machine.ready)
     })?;
@@ -50,7 +55,7 @@ fn request(level: Level, key: &Bytes, op: KeyOp) -> Request {
 
 /// Asks until there is an answer; failures are allowed only for a while.
 fn ask(world: &mut World, node: usize, level: Level, key: &Bytes) -> Result<Response, String> {
-    let until = world.now + PATIENCE_MS * MS;
+    let until = world.now + PATIENCE_MS * MS + clock_slack(&world.plan, world.now);
     loop {
         let tag = world.judge_asks(node, request(level, key, KeyOp::Read));
         world.run_until(|world| world.now >= until || world.judge_replies.contains_key(&tag))?;
@@ -75,11 +80,12 @@ fn read_everywhere(world: &mut World, key: &Bytes) -> Result<(), String> {
     for node in 0..world.machines.len() {
         let call = world.now;
         let response = ask(world, node, Level::Strong, key)?;
+        let version = version_of(&response);
         let value = match response {
             Response::Value { value, .. } => Some(value.to_vec()),
             _ => None,
         };
-        world.history.operations.push(Operation {
+        let operation = Operation {
             process: 900_000 + node as u64,
             key: key.to_vec(),
             function: Function::Get,
@@ -87,16 +93,18 @@ fn read_everywhere(world: &mut World, key: &Bytes) -> Result<(), String> {
             call,
             ret: world.now,
             level: Judged::Strong,
-        });
+        };
+        world.witnesses.push(Witness { operation, version });
     }
     Ok(())
 }
 
 /// Eventual reads, which a replica answers from what it holds itself, agree on value and version.
 fn converge(world: &mut World, key: &Bytes) -> Result<(), String> {
+    // A value that may expire between two looks is compared by its version alone.
     let seen = |response: Response| match response {
-        Response::Value { value, version, .. } => (Some(value), version),
-        Response::Absent { version } => (None, version),
+        Response::Value { value, version, expires_at: 0, .. } => (Some(value), version),
+        Response::Value { version, .. } | Response::Absent { version } => (None, version),
         other => panic!("a read answered {other:?}"),
     };
     let pause = world.now + 500 * MS;
@@ -122,6 +130,7 @@ fn clock_slack(plan: &Plan, virtual_ns: u64) -> u64 {
         .iter()
         .map(|fault| match fault.kind {
             FaultKind::ClockStep { by_ms, .. } => by_ms.unsigned_abs() * MS,
+            FaultKind::ClockFreeze { ms, .. } => ms * MS,
             FaultKind::ClockDrift { ppm, .. } => {
                 (u128::from(virtual_ns) * u128::from(ppm.unsigned_abs()) / 1_000_000) as u64
             }
@@ -134,8 +143,14 @@ fn clock_slack(plan: &Plan, virtual_ns: u64) -> u64 {
 
 fn check(world: &mut World) -> Result<(), String> {
     let slack = clock_slack(&world.plan, world.now);
-    let options = Options { expiry_slack: slack, weak_slack: slack + 1_000 * MS, steps_max: 3_000_000 };
-    match linearizability::check(&world.history, &options) {
+    match order::check(&world.witnesses, slack, &|key, value| world.monitor.locate(key, value)) {
+        Ok(()) => {}
+        Err(Broken::Violated(words)) => return Err(words),
+        Err(Broken::Undecided(words)) => return Err(format!("the order could not be judged: {words}")),
+    }
+    let options = Options { expiry_slack: slack, weak_slack: slack + 1_000 * MS, steps_max: STEPS_MAX };
+    let operations = world.witnesses.iter().map(|witness| witness.operation.clone()).collect();
+    match linearizability::check(&History { operations }, &options) {
         Verdict::Holds => Ok(()),
         Verdict::Undecided { key } => {
             world.meet("not_decided");

@@ -7,8 +7,12 @@
 pub mod batch;
 pub mod client;
 pub mod disk;
+mod faults;
 pub mod judge;
+mod machine;
 pub mod monitor;
+mod network;
+pub mod order;
 pub mod plan;
 pub mod random;
 pub mod scenario;

@@ -5,6 +5,7 @@ use samara_core::base::{NodeId, Record, RequestId, Stamp};
 use samara_core::wire::{Answer, Envelope, Message};
 use std::collections::BTreeMap;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// What has been promised and acknowledged, by node and key.
@@ -12,6 +13,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 pub struct Monitor {
     /// (a) One record per (key, ballot), the same wherever it is.
     records: HashMap<(Bytes, Stamp), u64>,
+    /// The versions at which a value stood in a record, by key and the last value appended.
+    located: HashMap<(Bytes, Bytes), Vec<Stamp>>,
     /// Requests that a node has got: what an acknowledgement of them means.
     asked: HashMap<(NodeId, NodeId, RequestId), Asked>,
     /// (b) The highest ballot that a node has acknowledged for a key: it never falls, crashes included.
@@ -45,7 +48,19 @@ fn digest(record: &Record) -> u64 {
     hasher.finish()
 }
 
+/// The last of the values that a record's value is made of: each client's value begins with a `v`.
+fn last_value(value: &Bytes) -> Bytes {
+    let start = value.iter().rposition(|byte| *byte == b'v').unwrap_or(0);
+    value.slice(start..)
+}
+
 impl Monitor {
+    /// The versions at which `value` was seen in a record of `key`.
+    pub fn locate(&self, key: &[u8], value: &[u8]) -> Vec<Stamp> {
+        let place = (Bytes::copy_from_slice(key), Bytes::copy_from_slice(value));
+        self.located.get(&place).cloned().unwrap_or_default()
+    }
+
     /// A node starts anew: its promises are floors from now on.
     pub fn on_crash(&mut self, node: NodeId) {
         self.promised.retain(|(held, _), _| *held != node);
@@ -100,7 +115,19 @@ impl Monitor {
 
     fn on_record(&mut self, key: &Bytes, record: &Record) -> Result<(), String> {
         let digest = digest(record);
-        let held = *self.records.entry((key.clone(), record.ballot)).or_insert(digest);
+        let held = match self.records.entry((key.clone(), record.ballot)) {
+            Entry::Occupied(held) => *held.get(),
+            Entry::Vacant(place) => {
+                place.insert(digest);
+                if let Some(value) = record.value.as_ref().map(last_value) {
+                    let versions = self.located.entry((key.clone(), value)).or_default();
+                    if let Err(place) = versions.binary_search(&record.written) {
+                        versions.insert(place, record.written);
+                    }
+                }
+                digest
+            }
+        };
         if held == digest {
             return Ok(());
         }

@@ -31,6 +31,9 @@ pub struct Plan {
     pub spike: u64,
     /// Microseconds of a disk operation.
     pub disk_us: [u64; 2],
+    /// How fast the monotonic clock of each node runs beside the world's, parts per million.
+    #[serde(default)]
+    pub mono_ppm: Vec<i64>,
     /// Chance that an unsynced sector survives a crash, per thousand.
     pub keep_sectors: u64,
     /// What each client does, in order.
@@ -167,7 +170,14 @@ pub enum FaultKind {
         /// Milliseconds, in either direction.
         by_ms: i64,
     },
-    /// The clocks of a node run fast or slow.
+    /// The wall clock of a node stands still.
+    ClockFreeze {
+        /// Node.
+        node: u64,
+        /// For so many milliseconds.
+        ms: u64,
+    },
+    /// The wall clock of a node runs fast or slow.
     ClockDrift {
         /// Node.
         node: u64,
@@ -221,6 +231,7 @@ impl Plan {
             duplicate: if calm { 0 } else { between(random, network.duplicate) },
             spike: if calm { 0 } else { between(random, network.spike) },
             disk_us: [20, *random.pick(&[100, 500, 3_000])],
+            mono_ppm: (0..nodes).map(|_| *random.pick(&[0, 0, 200, -200, 20_000, -20_000])).collect(),
             keep_sectors: *random.pick(&[0, 500, 900, 1000]),
             clients: Vec::new(),
             faults: Vec::new(),
@@ -293,7 +304,7 @@ fn what(mix: &Mix, random: &mut Stream) -> What {
 
 fn faults(scenario: &Scenario, plan: &Plan, span_ms: u64, random: &mut Stream) -> Vec<Fault> {
     let faults = &scenario.faults;
-    let kinds: [([u64; 2], usize); 11] = [
+    let kinds: [([u64; 2], usize); 12] = [
         (faults.crash, 0),
         (faults.crash_at_disk, 1),
         (faults.crash_after_ack, 2),
@@ -305,6 +316,7 @@ fn faults(scenario: &Scenario, plan: &Plan, span_ms: u64, random: &mut Stream) -
         (faults.clock_step, 8),
         (faults.clock_drift, 9),
         (faults.slow_disk, 10),
+        (faults.clock_freeze, 11),
     ];
     let mut drawn = Vec::new();
     let possible: Vec<usize> =
@@ -346,6 +358,7 @@ fn fault(kind: usize, plan: &Plan, random: &mut Stream) -> FaultKind {
             let ppm = *random.pick(&[200, 5_000, 50_000]);
             FaultKind::ClockDrift { node, ppm: if random.chance(500) { ppm } else { -ppm } }
         }
+        11 => FaultKind::ClockFreeze { node, ms },
         _ => FaultKind::SlowDisk { node, ms: *random.pick(&[10, 60, 400]), for_ms: ms },
     }
 }

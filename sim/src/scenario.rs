@@ -122,7 +122,9 @@ pub struct Faults {
     pub clog: [u64; 2],
     /// A wall clock steps.
     pub clock_step: [u64; 2],
-    /// A node's clocks run fast or slow.
+    /// A wall clock stands still.
+    pub clock_freeze: [u64; 2],
+    /// A wall clock runs fast or slow.
     pub clock_drift: [u64; 2],
     /// A node's disk becomes slow.
     pub slow_disk: [u64; 2],

@@ -7,11 +7,12 @@ use std::collections::BTreeMap;
 pub type Situations = BTreeMap<&'static str, u64>;
 
 /// Situations of the simulated world, beside the counters of the core.
-pub const OF_THE_WORLD: [&str; 9] = [
+pub const OF_THE_WORLD: [&str; 10] = [
     "crashed",
     "crashed_at_disk",
     "crashed_after_ack",
     "sectors_lost",
+    "write_torn",
     "message_lost",
     "message_duplicated",
     "message_cut_off",

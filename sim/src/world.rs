@@ -1,30 +1,22 @@
 //! The event loop: virtual time, nodes with their clocks and disks, the network, the clients, and the faults of the plan.
 
 use crate::client::{Client, Ended};
-use crate::disk::Disk;
 use crate::judge;
+use crate::machine::{EPOCH_MS, Machine};
 use crate::monitor::Monitor;
-use crate::plan::{FaultKind, Plan};
+use crate::network::Link;
+use crate::order::Witness;
+use crate::plan::Plan;
 use crate::random::Stream;
 use crate::situations::Situations;
-use samara_check::history::{History, Operation};
-use samara_core::base::{
-    Address, ClusterId, Config, Epoch, Instant, Member, NodeId, Now, Reply, Request, ShardId, Stamp, Ticket,
-    WallTime,
-};
-use samara_core::io::{DiskOp, DiskResult, Input, Outbox, Output, Tag};
-use samara_core::node::{Node, NodeOptions};
-use samara_core::store::StoreOptions;
-use samara_core::wire::{Answer, Envelope, Message, decode, encode};
+use samara_core::base::{ClusterId, Config, Epoch, Instant, Member, NodeId, Reply, Request, Stamp, Ticket};
+use samara_core::io::{DiskResult, Input, Outbox, Output, Tag};
+use samara_core::wire::Envelope;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-const MS: u64 = 1_000_000;
-/// The wall clock at the beginning of a run, milliseconds since the Unix epoch.
-const EPOCH_MS: u64 = 1_700_000_000_000;
-/// One in so many messages goes through the codec.
-const CODEC_ONE_IN: u64 = 16;
+pub(crate) const MS: u64 = 1_000_000;
 
 /// What a run came to.
 #[derive(Debug)]
@@ -51,7 +43,7 @@ pub(crate) enum Event {
     Reply { client: usize, tag: u64, reply: Reply },
     GiveUp { client: usize, tag: u64 },
     Next { client: usize },
-    Disk { node: usize, life: u32, ticket: Ticket, op: DiskOp },
+    Disk { node: usize, life: u32, ticket: Ticket },
     DiskDone { node: usize, life: u32, ticket: Ticket, result: DiskResult },
     Timer { node: usize, life: u32 },
     Fault(usize),
@@ -59,6 +51,7 @@ pub(crate) enum Event {
     Resume { node: usize },
     HealLink { from: usize, to: usize, cut: bool },
     HealDisk { node: usize },
+    Thaw { node: usize },
 }
 
 struct Queued {
@@ -84,33 +77,6 @@ impl Ord for Queued {
     }
 }
 
-/// A simulated process with its machine.
-pub(crate) struct Machine {
-    pub(crate) node: Option<Node>,
-    pub(crate) ready: bool,
-    options: NodeOptions,
-    disk: Disk,
-    disk_random: Stream,
-    /// How often it was started.
-    life: u32,
-    paused: bool,
-    backlog: Vec<Event>,
-    offset_ms: i64,
-    ppm: i64,
-    slow_ms: u64,
-    timer_at: u64,
-    crash_at_disk: Option<(u64, u64)>,
-    crash_after_ack: Option<(u64, u64)>,
-}
-
-/// A link from one node to another.
-#[derive(Clone, Default)]
-struct Link {
-    cut: u32,
-    clogged: u32,
-    held: Vec<Envelope>,
-}
-
 /// The world of one run.
 pub struct World {
     pub(crate) plan: Plan,
@@ -118,21 +84,22 @@ pub struct World {
     queue: BinaryHeap<Reverse<Queued>>,
     queued: u64,
     pub(crate) machines: Vec<Machine>,
-    links: Vec<Vec<Link>>,
+    pub(crate) links: Vec<Vec<Link>>,
     pub(crate) clients: Vec<Client>,
     tags: u64,
     /// Whom a tag at a node belongs to.
     pub(crate) requests: BTreeMap<(usize, u64), usize>,
-    network: Stream,
-    monitor: Monitor,
-    pub(crate) history: History,
+    pub(crate) network: Stream,
+    pub(crate) monitor: Monitor,
+    /// What the clients saw, with the versions that answers named.
+    pub(crate) witnesses: Vec<Witness>,
     pub(crate) situations: Situations,
-    failure: Option<String>,
+    pub(crate) failure: Option<String>,
     events: u64,
     operations: u64,
-    faults: u64,
+    pub(crate) faults: u64,
     trace: DefaultHasher,
-    out: Outbox,
+    pub(crate) out: Outbox,
     pub(crate) healed: bool,
     /// Replies to the judge's own requests.
     pub(crate) judge_replies: BTreeMap<u64, Reply>,
@@ -172,7 +139,7 @@ impl World {
             requests: BTreeMap::new(),
             network: Stream::new(plan.seed, "network", 0),
             monitor: Monitor::default(),
-            history: History::default(),
+            witnesses: Vec::new(),
             situations: Situations::new(),
             failure: None,
             events: 0,
@@ -248,7 +215,7 @@ impl World {
             }
             Event::GiveUp { client, tag } => self.give_up(client, tag),
             Event::Next { client } => self.next_operation(client),
-            Event::Disk { node, life, ticket, op } => self.on_disk(node, life, ticket, &op),
+            Event::Disk { node, life, ticket } => self.on_disk(node, life, ticket),
             Event::DiskDone { node, life, ticket, result } => {
                 if self.machines[node].life == life {
                     self.input(node, Input::Disk { ticket, result });
@@ -270,20 +237,17 @@ impl World {
             Event::Resume { node } => self.resume(node),
             Event::HealLink { from, to, cut } => self.heal_link(from, to, cut),
             Event::HealDisk { node } => self.machines[node].slow_ms = 0,
+            Event::Thaw { node } => self.machines[node].clock.freeze(self.now, false),
         }
     }
 
-    fn boot(&mut self, node: usize) {
-        let machine = &mut self.machines[node];
-        machine.life += 1;
-        machine.ready = false;
-        machine.timer_at = u64::MAX;
-        machine.node = Some(Node::new(machine.options.clone()));
+    pub(crate) fn boot(&mut self, node: usize) {
+        self.machines[node].boot();
         self.input(node, Input::Boot);
     }
 
     /// Steps a node and carries out what it asks for.
-    fn input(&mut self, node: usize, input: Input) {
+    pub(crate) fn input(&mut self, node: usize, input: Input) {
         if self.machines[node].paused {
             let life = self.machines[node].life;
             let event = match input {
@@ -295,7 +259,7 @@ impl World {
             self.machines[node].backlog.push(event);
             return;
         }
-        let now = self.machines[node].clock(self.now);
+        let now = self.machines[node].clock.at(self.now);
         let mut out = std::mem::take(&mut self.out);
         let Some(core) = &mut self.machines[node].node else {
             self.out = out;
@@ -321,7 +285,7 @@ impl World {
         let Some(deadline) = deadline.filter(|_| machine.node.is_some()) else {
             return;
         };
-        let at = machine.global(deadline).max(self.now + 1_000);
+        let at = machine.clock.when(deadline).max(self.now + 1_000);
         if at < machine.timer_at {
             machine.timer_at = at;
             let life = machine.life;
@@ -346,7 +310,8 @@ impl World {
                 let life = machine.life;
                 let [low, high] = self.plan.disk_us;
                 let delay = machine.disk_random.between(low, high) * 1_000 + machine.slow_ms * MS;
-                self.push(delay, Event::Disk { node, life, ticket, op });
+                machine.in_flight.insert(ticket, op);
+                self.push(delay, Event::Disk { node, life, ticket });
             }
             Output::Ready => self.machines[node].ready = true,
             Output::Fatal { reason } => self.failure = Some(format!("node {}: {reason}", node + 1)),
@@ -354,86 +319,21 @@ impl World {
     }
 
     /// The operation takes effect here; its completion is told in the same instant, after other events.
-    fn on_disk(&mut self, node: usize, life: u32, ticket: Ticket, op: &DiskOp) {
+    fn on_disk(&mut self, node: usize, life: u32, ticket: Ticket) {
         if self.machines[node].life != life || self.machines[node].node.is_none() {
             return;
         }
-        let result = self.machines[node].disk.perform(op);
+        let machine = &mut self.machines[node];
+        let Some(op) = machine.in_flight.remove(&ticket) else { return };
+        let result = machine.disk.perform(&op);
         self.push(1_000, Event::DiskDone { node, life, ticket, result });
     }
 
-    fn send(&mut self, from: usize, to: usize, envelope: Envelope, ceiling: Stamp) {
-        let ids = (NodeId(from as u16 + 1), NodeId(to as u16 + 1));
-        if let Err(broken) = self.monitor.on_send(ids.0, ids.1, &envelope, ceiling) {
-            self.failure.get_or_insert(broken);
-        }
-        let acked = matches!(envelope.body, Message::Answer { answer: Answer::Accepted { .. }, .. });
-        self.transmit(from, to, envelope);
-        if let (true, Some((left, down_ms))) = (acked, self.machines[from].crash_after_ack) {
-            self.machines[from].crash_after_ack = Some((left.saturating_sub(1), down_ms));
-            if left <= 1 {
-                self.machines[from].crash_after_ack = None;
-                self.meet("crashed_after_ack");
-                self.crash(from, down_ms);
-            }
-        }
-    }
-
-    fn transmit(&mut self, from: usize, to: usize, envelope: Envelope) {
-        let link = &mut self.links[from][to];
-        if link.cut > 0 {
-            return self.meet("message_cut_off");
-        }
-        if link.clogged > 0 {
-            return link.held.push(envelope);
-        }
-        if self.network.chance(self.plan.loss) && !self.healed {
-            return self.meet("message_lost");
-        }
-        let copies = if self.network.chance(self.plan.duplicate) && !self.healed { 2 } else { 1 };
-        if copies == 2 {
-            self.meet("message_duplicated");
-        }
-        if self.network.below(CODEC_ONE_IN) == 0 {
-            self.through_codec(&envelope);
-        }
-        for _ in 0..copies {
-            let [low, high] = self.plan.latency_us;
-            let mut delay = self.network.between(low, high) * 1_000;
-            if self.network.chance(self.plan.spike) && !self.healed {
-                delay += self.network.below(1_000 * MS);
-            }
-            self.push(delay, Event::Deliver { to, envelope: Box::new(envelope.clone()) });
-        }
-    }
-
-    fn through_codec(&mut self, envelope: &Envelope) {
-        let mut bytes = Vec::new();
-        encode(envelope, &mut bytes);
-        let decoded = decode(&bytes);
-        if decoded.as_ref().ok().and_then(Option::as_ref) != Some(&(envelope.clone(), bytes.len())) {
-            self.failure = Some(format!("the codec changed {envelope:?} into {decoded:?}"));
-        }
-    }
-
     /// With the environment variable SAMARA_SIM_LOG set, every delivery and every client's step goes to stderr.
-    fn log(&self, line: impl FnOnce() -> String) {
+    pub(crate) fn log(&self, line: impl FnOnce() -> String) {
         if self.logging {
             eprintln!("[{:>10} us] {}", self.now / 1_000, line());
         }
-    }
-
-    fn on_deliver(&mut self, to: usize, envelope: Box<Envelope>) {
-        self.log(|| format!("{} -> n{}: {:?}", envelope.from, to + 1, envelope.body));
-        if self.machines[to].node.is_none() {
-            return;
-        }
-        if !self.machines[to].paused {
-            let node = self.machines[to].node.as_ref();
-            let peek = |key: &bytes::Bytes| node.and_then(|node| node.peek(key));
-            self.monitor.on_delivery(NodeId(to as u16 + 1), &envelope, peek);
-        }
-        self.input(to, Input::Message(*envelope));
     }
 
     /// The next operation of a client's plan.
@@ -468,7 +368,7 @@ impl World {
         }
         self.log(|| format!("client {client} asks n{}: {request:?}", node + 1));
         self.requests.insert((node, tag), client);
-        let deadline = self.machines[node].clock(self.now).mono.plus_ms(deadline_ms);
+        let deadline = self.machines[node].clock.at(self.now).mono.plus_ms(deadline_ms);
         self.input(node, Input::Client { tag: Tag(tag), request, deadline });
     }
 
@@ -477,7 +377,7 @@ impl World {
         self.tags += 1;
         let tag = self.tags;
         self.requests.insert((node, tag), JUDGE);
-        let deadline = self.machines[node].clock(self.now).mono.plus_ms(2_000);
+        let deadline = self.machines[node].clock.at(self.now).mono.plus_ms(2_000);
         self.input(node, Input::Client { tag: Tag(tag), request, deadline });
         tag
     }
@@ -498,11 +398,8 @@ impl World {
         };
         let machine = &self.machines[open.node];
         if machine.node.is_some() && !machine.paused && self.requests.contains_key(&(open.node, tag)) {
-            let was_paused_ms =
-                self.plan.faults.iter().any(|fault| matches!(fault.kind, FaultKind::Pause { .. }));
-            let drifts =
-                self.plan.faults.iter().any(|fault| matches!(fault.kind, FaultKind::ClockDrift { .. }));
-            if !was_paused_ms && !drifts {
+            // A node that stood still meanwhile is excused.
+            if machine.resumed_at <= open.asked_at {
                 self.failure = Some(format!(
                     "node {} did not answer a request within its deadline and two seconds",
                     open.node + 1
@@ -513,10 +410,10 @@ impl World {
         self.on_ended(client, ended);
     }
 
-    fn on_ended(&mut self, client: usize, ended: Ended) {
+    pub(crate) fn on_ended(&mut self, client: usize, ended: Ended) {
         match ended {
-            Ended::Over(operation) => {
-                self.record(operation);
+            Ended::Over(witness) => {
+                self.record(witness);
                 self.push_next(client);
             }
             Ended::Again => {
@@ -524,7 +421,7 @@ impl World {
                 let tag = self.tags;
                 let patience =
                     self.clients[client].open.as_ref().map_or(500, |open| open.planned.patience_ms);
-                if let Some(request) = self.clients[client].again(tag) {
+                if let Some(request) = self.clients[client].again(tag, self.now) {
                     self.send_request(client, tag, request, patience);
                 }
             }
@@ -532,146 +429,19 @@ impl World {
         }
     }
 
-    fn record(&mut self, operation: Option<Operation>) {
+    fn record(&mut self, witness: Option<Witness>) {
         self.operations += 1;
-        if let Some(operation) = operation {
-            if operation.outcome == samara_check::history::Outcome::Unknown {
+        if let Some(witness) = witness {
+            if witness.operation.outcome == samara_check::history::Outcome::Unknown {
                 self.meet("outcome_unknown");
             }
-            self.history.operations.push(operation);
+            self.witnesses.push(witness);
         }
     }
 
     fn push_next(&mut self, client: usize) {
         let after = self.plan.clients[client].get(self.clients[client].begun).map_or(0, |next| next.after_us);
         self.push(after * 1_000 + 1_000, Event::Next { client });
-    }
-
-    /// The power of a node fails.
-    pub(crate) fn crash(&mut self, node: usize, down_ms: u64) {
-        self.log(|| format!("n{} loses its power for {down_ms} ms", node + 1));
-        let keep = self.plan.keep_sectors;
-        let machine = &mut self.machines[node];
-        if let Some(core) = machine.node.take() {
-            for (name, count) in core.counters().iter().filter(|(_, count)| *count > 0) {
-                *self.situations.entry(name).or_default() += count;
-            }
-        } else {
-            return;
-        }
-        let lost = machine.disk.crash(keep, &mut machine.disk_random);
-        (machine.paused, machine.ready) = (false, false);
-        machine.backlog.clear();
-        *self.situations.entry("sectors_lost").or_default() += lost;
-        self.meet("crashed");
-        if self.machines.iter().all(|machine| machine.node.is_none()) {
-            self.meet("all_nodes_down");
-        }
-        self.monitor.on_crash(NodeId(node as u16 + 1));
-        self.push(down_ms * MS, Event::Restart { node });
-        let broken: Vec<usize> = self
-            .requests
-            .extract_if((node, 0)..(node + 1, 0), |_, _| true)
-            .map(|(_, client)| client)
-            .collect();
-        for client in broken {
-            if client != JUDGE && self.clients[client].open.as_ref().is_some_and(|open| open.node == node) {
-                let ended = self.clients[client].on_unknown(self.now);
-                self.on_ended(client, ended);
-            }
-        }
-    }
-
-    fn strike(&mut self, at: usize) {
-        self.faults += 1;
-        match self.plan.faults[at].kind.clone() {
-            FaultKind::Crash { node, down_ms } => self.crash(node as usize, down_ms),
-            FaultKind::CrashAtDisk { node, nth, down_ms } => {
-                self.machines[node as usize].crash_at_disk = Some((nth, down_ms));
-            }
-            FaultKind::CrashAfterAck { node, nth, down_ms } => {
-                self.machines[node as usize].crash_after_ack = Some((nth, down_ms));
-            }
-            FaultKind::CrashAll { down_ms } => {
-                (0..self.machines.len()).for_each(|node| self.crash(node, down_ms));
-            }
-            FaultKind::Pause { node, ms } => {
-                let machine = &mut self.machines[node as usize];
-                machine.paused = machine.node.is_some();
-                self.push(ms * MS, Event::Resume { node: node as usize });
-            }
-            FaultKind::Partition { side, ms, one_way } => self.partition(&side, ms, one_way),
-            FaultKind::Clog { from, to, ms } => {
-                let (from, to) = (from as usize, to as usize);
-                self.links[from][to].clogged += 1;
-                self.push(ms * MS, Event::HealLink { from, to, cut: false });
-            }
-            FaultKind::ClockStep { node, by_ms } => self.machines[node as usize].offset_ms += by_ms,
-            FaultKind::ClockDrift { node, ppm } => self.machines[node as usize].drift(self.now, ppm),
-            FaultKind::SlowDisk { node, ms, for_ms } => {
-                self.machines[node as usize].slow_ms = ms;
-                self.push(for_ms * MS, Event::HealDisk { node: node as usize });
-            }
-        }
-    }
-
-    fn partition(&mut self, side: &[u64], ms: u64, one_way: bool) {
-        let count = self.machines.len();
-        let inside = |node: usize| side.contains(&(node as u64));
-        for from in 0..count {
-            for to in 0..count {
-                if inside(from) != inside(to) && (inside(from) || !one_way) {
-                    self.links[from][to].cut += 1;
-                    self.push(ms * MS, Event::HealLink { from, to, cut: true });
-                }
-            }
-        }
-    }
-
-    fn heal_link(&mut self, from: usize, to: usize, cut: bool) {
-        let link = &mut self.links[from][to];
-        if cut {
-            link.cut = link.cut.saturating_sub(1);
-            return;
-        }
-        link.clogged = link.clogged.saturating_sub(1);
-        if link.clogged == 0 {
-            for envelope in std::mem::take(&mut link.held) {
-                self.push(50_000, Event::Deliver { to, envelope: Box::new(envelope) });
-            }
-        }
-    }
-
-    fn resume(&mut self, node: usize) {
-        if !std::mem::take(&mut self.machines[node].paused) {
-            return;
-        }
-        for event in std::mem::take(&mut self.machines[node].backlog) {
-            self.push(1_000, event);
-        }
-    }
-
-    /// The storm is over: everything works again, and every node is up.
-    pub(crate) fn heal(&mut self) {
-        self.healed = true;
-        for from in 0..self.machines.len() {
-            for to in 0..self.machines.len() {
-                self.links[from][to].cut = 0;
-                self.links[from][to].clogged = 1;
-                self.heal_link(from, to, false);
-            }
-        }
-        for node in 0..self.machines.len() {
-            let now = self.now;
-            let machine = &mut self.machines[node];
-            machine.drift(now, 0);
-            (machine.offset_ms, machine.slow_ms) = (0, 0);
-            (machine.crash_at_disk, machine.crash_after_ack) = (None, None);
-            self.resume(node);
-            if self.machines[node].node.is_none() {
-                self.boot(node);
-            }
-        }
     }
 
     fn report(mut self, failure: Option<String>) -> Report {
@@ -691,59 +461,5 @@ impl World {
             situations: self.situations,
             trace: self.trace.finish(),
         }
-    }
-}
-
-impl Machine {
-    fn new(plan: &Plan, node: u64, config: &Config) -> Self {
-        let mut random = Stream::new(plan.seed, "node", node);
-        let options = NodeOptions {
-            address: Address { node: NodeId(node as u16 + 1), shard: ShardId(0) },
-            config: config.clone(),
-            seed: random.seed(),
-            store: StoreOptions {
-                memtable_bytes: plan.memtable_bytes as usize,
-                wal_segment_bytes: 32 << 10,
-                block_bytes: 512,
-                cache_bytes: 4 << 10,
-                ..StoreOptions::default()
-            },
-            promises_max: plan.promises as usize,
-        };
-        Self {
-            node: None,
-            ready: false,
-            options,
-            disk: Disk::default(),
-            disk_random: Stream::new(plan.seed, "disk", node),
-            life: 0,
-            paused: false,
-            backlog: Vec::new(),
-            offset_ms: 0,
-            ppm: 0,
-            slow_ms: 0,
-            timer_at: u64::MAX,
-            crash_at_disk: None,
-            crash_after_ack: None,
-        }
-    }
-
-    /// The node's clocks at a time of the world. Drift moves the wall clock only: a monotonic clock is used for nothing
-    /// but timers.
-    fn clock(&self, now: u64) -> Now {
-        let drifted = (now as i128 * i128::from(self.ppm) / 1_000_000) as i64 / MS as i64;
-        let wall = (EPOCH_MS + now / MS) as i64 + self.offset_ms + drifted;
-        Now { mono: Instant(now), wall: WallTime(wall.max(0) as u64) }
-    }
-
-    fn global(&self, instant: Instant) -> u64 {
-        instant.0
-    }
-
-    /// Changes the rate of the wall clock without a step.
-    fn drift(&mut self, now: u64, ppm: i64) {
-        let drifted = |ppm: i64| (now as i128 * i128::from(ppm) / 1_000_000) as i64 / MS as i64;
-        self.offset_ms += drifted(self.ppm) - drifted(ppm);
-        self.ppm = ppm;
     }
 }

@@ -257,7 +257,11 @@ impl Replica {
             return Self::refuse(rx, from, request, refusal);
         }
         self.promises.raise_entry(slot, &key, ballot);
-        let lsn = rx.with_store(|store, cx| store.put(cx, RecordKey { slot, key }, record));
+        let key = RecordKey { slot, key };
+        if rx.store.peek(&key).is_some_and(|held| held > ballot) {
+            rx.cx.count(Counter::WeakSuperseded);
+        }
+        let lsn = rx.with_store(|store, cx| store.put(cx, key, record));
         self.answer(rx, from, request, Answer::Accepted { next_granted: false }, lsn);
     }
 

@@ -1,0 +1,141 @@
+//! The faults of the plan, as they strike, and the healing at the end.
+
+use crate::plan::FaultKind;
+use crate::world::{Event, JUDGE, MS, World};
+use samara_core::base::NodeId;
+
+impl World {
+    /// The power of a node fails.
+    pub(crate) fn crash(&mut self, node: usize, down_ms: u64) {
+        self.log(|| format!("n{} loses its power for {down_ms} ms", node + 1));
+        let keep = self.plan.keep_sectors;
+        let machine = &mut self.machines[node];
+        if let Some(core) = machine.node.take() {
+            for (name, count) in core.counters().iter().filter(|(_, count)| *count > 0) {
+                *self.situations.entry(name).or_default() += count;
+            }
+        } else {
+            return;
+        }
+        let (lost, torn) = machine.lose_power(keep);
+        for (name, count) in [("sectors_lost", lost), ("write_torn", torn)] {
+            if count > 0 {
+                *self.situations.entry(name).or_default() += count;
+            }
+        }
+        self.meet("crashed");
+        if self.machines.iter().all(|machine| machine.node.is_none()) {
+            self.meet("all_nodes_down");
+        }
+        self.monitor.on_crash(NodeId(node as u16 + 1));
+        self.push(down_ms * MS, Event::Restart { node });
+        let broken: Vec<usize> = self
+            .requests
+            .extract_if((node, 0)..(node + 1, 0), |_, _| true)
+            .map(|(_, client)| client)
+            .collect();
+        for client in broken {
+            if client != JUDGE && self.clients[client].open.as_ref().is_some_and(|open| open.node == node) {
+                let ended = self.clients[client].on_unknown(self.now);
+                self.on_ended(client, ended);
+            }
+        }
+    }
+
+    pub(crate) fn strike(&mut self, at: usize) {
+        self.faults += 1;
+        match self.plan.faults[at].kind.clone() {
+            FaultKind::Crash { node, down_ms } => self.crash(node as usize, down_ms),
+            FaultKind::CrashAtDisk { node, nth, down_ms } => {
+                self.machines[node as usize].crash_at_disk = Some((nth, down_ms));
+            }
+            FaultKind::CrashAfterAck { node, nth, down_ms } => {
+                self.machines[node as usize].crash_after_ack = Some((nth, down_ms));
+            }
+            FaultKind::CrashAll { down_ms } => {
+                (0..self.machines.len()).for_each(|node| self.crash(node, down_ms));
+            }
+            FaultKind::Pause { node, ms } => {
+                let machine = &mut self.machines[node as usize];
+                machine.paused = machine.node.is_some();
+                self.push(ms * MS, Event::Resume { node: node as usize });
+            }
+            FaultKind::Partition { side, ms, one_way } => self.partition(&side, ms, one_way),
+            FaultKind::Clog { from, to, ms } => {
+                let (from, to) = (from as usize, to as usize);
+                self.links[from][to].clogged += 1;
+                self.push(ms * MS, Event::HealLink { from, to, cut: false });
+            }
+            FaultKind::ClockStep { node, by_ms } => self.machines[node as usize].clock.offset_ms += by_ms,
+            FaultKind::ClockFreeze { node, ms } => {
+                let node = node as usize;
+                self.machines[node].clock.freeze(self.now, true);
+                self.push(ms * MS, Event::Thaw { node });
+            }
+            FaultKind::ClockDrift { node, ppm } => self.machines[node as usize].clock.drift(self.now, ppm),
+            FaultKind::SlowDisk { node, ms, for_ms } => {
+                self.machines[node as usize].slow_ms = ms;
+                self.push(for_ms * MS, Event::HealDisk { node: node as usize });
+            }
+        }
+    }
+
+    fn partition(&mut self, side: &[u64], ms: u64, one_way: bool) {
+        let count = self.machines.len();
+        let inside = |node: usize| side.contains(&(node as u64));
+        for from in 0..count {
+            for to in 0..count {
+                if inside(from) != inside(to) && (inside(from) || !one_way) {
+                    self.links[from][to].cut += 1;
+                    self.push(ms * MS, Event::HealLink { from, to, cut: true });
+                }
+            }
+        }
+    }
+
+    pub(crate) fn heal_link(&mut self, from: usize, to: usize, cut: bool) {
+        let link = &mut self.links[from][to];
+        if cut {
+            link.cut = link.cut.saturating_sub(1);
+            return;
+        }
+        link.clogged = link.clogged.saturating_sub(1);
+        if link.clogged == 0 {
+            for envelope in std::mem::take(&mut link.held) {
+                self.push(50_000, Event::Deliver { to, envelope: Box::new(envelope) });
+            }
+        }
+    }
+
+    pub(crate) fn resume(&mut self, node: usize) {
+        if !std::mem::take(&mut self.machines[node].paused) {
+            return;
+        }
+        self.machines[node].resumed_at = self.now;
+        for event in std::mem::take(&mut self.machines[node].backlog) {
+            self.push(1_000, event);
+        }
+    }
+
+    /// The storm is over: everything works again, and every node is up.
+    pub(crate) fn heal(&mut self) {
+        self.healed = true;
+        for from in 0..self.machines.len() {
+            for to in 0..self.machines.len() {
+                self.links[from][to].cut = 0;
+                self.links[from][to].clogged = 1;
+                self.heal_link(from, to, false);
+            }
+        }
+        for node in 0..self.machines.len() {
+            let machine = &mut self.machines[node];
+            machine.clock.heal();
+            machine.slow_ms = 0;
+            (machine.crash_at_disk, machine.crash_after_ack) = (None, None);
+            self.resume(node);
+            if self.machines[node].node.is_none() {
+                self.boot(node);
+            }
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Messages between nodes: what the links do to them, and what the monitor sees of them.
+
+use crate::world::{Event, MS, World};
+use samara_core::base::{NodeId, Stamp};
+use samara_core::io::Input;
+use samara_core::wire::{Answer, Envelope, Message, decode, encode};
+
+/// One in so many messages goes through the codec.
+const CODEC_ONE_IN: u64 = 16;
+
+/// A link from one node to another.
+#[derive(Clone, Default)]
+pub(crate) struct Link {
+    /// Partitions that cut it.
+    pub(crate) cut: u32,
+    /// Clogs that hold it back.
+    pub(crate) clogged: u32,
+    pub(crate) held: Vec<Envelope>,
+}
+
+impl World {
+    pub(crate) fn send(&mut self, from: usize, to: usize, envelope: Envelope, ceiling: Stamp) {
+        let ids = (NodeId(from as u16 + 1), NodeId(to as u16 + 1));
+        if let Err(broken) = self.monitor.on_send(ids.0, ids.1, &envelope, ceiling) {
+            self.failure.get_or_insert(broken);
+        }
+        let acked = matches!(envelope.body, Message::Answer { answer: Answer::Accepted { .. }, .. });
+        self.transmit(from, to, envelope);
+        if let (true, Some((left, down_ms))) = (acked, self.machines[from].crash_after_ack) {
+            self.machines[from].crash_after_ack = Some((left.saturating_sub(1), down_ms));
+            if left <= 1 {
+                self.machines[from].crash_after_ack = None;
+                self.meet("crashed_after_ack");
+                self.crash(from, down_ms);
+            }
+        }
+    }
+
+    fn transmit(&mut self, from: usize, to: usize, envelope: Envelope) {
+        let link = &mut self.links[from][to];
+        if link.cut > 0 {
+            return self.meet("message_cut_off");
+        }
+        if link.clogged > 0 {
+            return link.held.push(envelope);
+        }
+        if self.network.chance(self.plan.loss) && !self.healed {
+            return self.meet("message_lost");
+        }
+        let copies = if self.network.chance(self.plan.duplicate) && !self.healed { 2 } else { 1 };
+        if copies == 2 {
+            self.meet("message_duplicated");
+        }
+        if self.network.below(CODEC_ONE_IN) == 0 {
+            self.through_codec(&envelope);
+        }
+        for _ in 0..copies {
+            let [low, high] = self.plan.latency_us;
+            let mut delay = self.network.between(low, high) * 1_000;
+            if self.network.chance(self.plan.spike) && !self.healed {
+                delay += self.network.below(1_000 * MS);
+            }
+            self.push(delay, Event::Deliver { to, envelope: Box::new(envelope.clone()) });
+        }
+    }
+
+    fn through_codec(&mut self, envelope: &Envelope) {
+        let mut bytes = Vec::new();
+        encode(envelope, &mut bytes);
+        let decoded = decode(&bytes);
+        if decoded.as_ref().ok().and_then(Option::as_ref) != Some(&(envelope.clone(), bytes.len())) {
+            self.failure = Some(format!("the codec changed {envelope:?} into {decoded:?}"));
+        }
+    }
+
+    pub(crate) fn on_deliver(&mut self, to: usize, envelope: Box<Envelope>) {
+        self.log(|| format!("{} -> n{}: {:?}", envelope.from, to + 1, envelope.body));
+        if self.machines[to].node.is_none() {
+            return;
+        }
+        if !self.machines[to].paused {
+            let node = self.machines[to].node.as_ref();
+            let peek = |key: &bytes::Bytes| node.and_then(|node| node.peek(key));
+            self.monitor.on_delivery(NodeId(to as u16 + 1), &envelope, peek);
+        }
+        self.input(to, Input::Message(*envelope));
+    }
+}
