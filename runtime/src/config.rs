@@ -1,8 +1,8 @@
 //! How a node is set up: flags over environment over file over defaults.
 
-use crate::connection::parse_level;
+use crate::commands::parse_level;
 use clap::Args;
-use samara_core::base::{ClusterId, Level};
+use samara_core::base::{ClusterId, Config, Epoch, Level, Member, NodeId, config::TOKENS_DEFAULT};
 use samara_core::store::Durability;
 use serde::Deserialize;
 use std::path::PathBuf;
@@ -45,9 +45,32 @@ pub struct NodeConfig {
     pub peer_listen: String,
     /// HTTP address.
     pub http_listen: String,
+    /// Client connections at a time.
+    pub max_clients: u64,
+    /// What to change when one of the three ports is taken: the flags, for messages.
+    pub flags: (&'static str, &'static str, &'static str),
 }
 
+/// Client connections at a time, as Valkey's maxclients.
+pub const MAX_CLIENTS: u64 = 10_000;
+
 impl NodeConfig {
+    /// The configuration of epoch 1: every node that is given the same members computes the same.
+    pub fn cluster_config(&self) -> Config {
+        let member = |member: &MemberConfig| Member {
+            node: NodeId(member.id),
+            zone: member.zone.clone(),
+            tokens: TOKENS_DEFAULT,
+            shards: self.shards,
+        };
+        Config {
+            cluster: self.cluster,
+            epoch: Epoch(1),
+            members: self.members.iter().map(member).collect(),
+            replication: self.replication,
+        }
+    }
+
     /// The durability as the flag says it.
     pub fn durability_text(&self) -> String {
         match self.durability {
@@ -59,50 +82,66 @@ impl NodeConfig {
 
 /// Flags of `samara node`.
 #[derive(Debug, Clone, Default, Args)]
+#[command(after_help = HOW_MEMBERS)]
 pub struct NodeFlags {
     /// A TOML file with the same names as the flags (underscores for dashes).
     #[arg(long, env = "SAMARA_CONFIG")]
     pub config: Option<PathBuf>,
-    /// Data directory.
+    /// Data directory [default: samara-data].
     #[arg(long, env = "SAMARA_DATA")]
     pub data: Option<PathBuf>,
-    /// Client address.
+    /// Address for clients (Redis protocol) [default: 127.0.0.1:6379].
     #[arg(long, env = "SAMARA_LISTEN")]
     pub listen: Option<String>,
-    /// Peer address.
+    /// Address for the other nodes [default: 127.0.0.1:7379].
     #[arg(long, env = "SAMARA_PEER_LISTEN")]
     pub peer_listen: Option<String>,
-    /// HTTP address.
+    /// Address for HTTP: /healthz, /readyz, /metrics [default: 127.0.0.1:8379].
     #[arg(long, env = "SAMARA_HTTP_LISTEN")]
     pub http_listen: Option<String>,
-    /// Host that other nodes and clients are told.
+    /// Host that clients of a node without --members are told [default: 127.0.0.1].
     #[arg(long, env = "SAMARA_ADVERTISE")]
     pub advertise: Option<String>,
-    /// This node's id within --members.
+    /// This node's id, one of those in --members; needed with it [default without: 1].
     #[arg(long, env = "SAMARA_NODE_ID")]
     pub node_id: Option<u16>,
-    /// Every member of a static cluster: ID@HOST:PEERPORT[/ZONE],... (default: this node alone).
+    /// Every member of the cluster: ID@HOST:PEERPORT[:CLIENTPORT][/ZONE],... [default: this node alone].
     #[arg(long, env = "SAMARA_MEMBERS")]
     pub members: Option<String>,
-    /// Not offered yet: membership is static, see --members.
-    #[arg(long, env = "SAMARA_JOIN")]
+    /// Not offered yet, membership is static: see --members.
+    #[arg(long, env = "SAMARA_JOIN", hide = true)]
     pub join: Option<String>,
     /// Failure domain of this node, where --members does not say it.
     #[arg(long, env = "SAMARA_ZONE")]
     pub zone: Option<String>,
-    /// Replicas of a key.
+    /// Replicas of a key, 1 to 7; also REPLICATION_FACTOR [default: 3].
     #[arg(long, env = "SAMARA_REPLICATION_FACTOR")]
     pub replication_factor: Option<u8>,
-    /// Level that connections begin with: strong, causal or eventual.
+    /// Level that connections begin with: strong, causal or eventual; also CONSISTENCY_LEVEL [default: strong].
     #[arg(long, env = "SAMARA_CONSISTENCY")]
     pub consistency: Option<String>,
-    /// Shards of the process: fixed when the data directory is made.
+    /// Shards of the process, 1 to 64, the same for every node: fixed when the data directory is made [default: 1].
     #[arg(long, env = "SAMARA_SHARDS")]
     pub shards: Option<u16>,
-    /// sync, or interval:MS.
+    /// When a write is acknowledged: sync (after fdatasync) or interval:MS [default: sync].
     #[arg(long, env = "SAMARA_DURABILITY")]
     pub durability: Option<String>,
+    /// Client connections at a time [default: 10000].
+    #[arg(long, env = "SAMARA_MAX_CLIENTS")]
+    pub max_clients: Option<u64>,
 }
+
+/// How nodes come to know each other, for --help.
+const HOW_MEMBERS: &str = "\
+Members: in this version membership is static. Give every node the same --members, with all nodes of the cluster,
+and each its own --node-id. For example, on three hosts:
+  samara node --node-id 1 --members 1@a:7379,2@b:7379,3@c:7379 --listen 0.0.0.0:6379 --peer-listen 0.0.0.0:7379
+  samara node --node-id 2 --members 1@a:7379,2@b:7379,3@c:7379 --listen 0.0.0.0:6379 --peer-listen 0.0.0.0:7379
+  samara node --node-id 3 --members 1@a:7379,2@b:7379,3@c:7379 --listen 0.0.0.0:6379 --peer-listen 0.0.0.0:7379
+The data directory remembers cluster and node id, and is refused under others.
+
+Precedence: flags, then the environment (SAMARA_ and the flag's name in upper case with underscores), then the file of
+--config, then defaults.";
 
 /// The file of --config.
 #[derive(Debug, Default, Deserialize)]
@@ -120,6 +159,7 @@ struct File {
     consistency: Option<String>,
     shards: Option<u16>,
     durability: Option<String>,
+    max_clients: Option<u64>,
 }
 
 /// Reads a level.
@@ -142,15 +182,41 @@ fn port(address: &str) -> Result<u16, String> {
     port.ok_or_else(|| format!("{address}: give an address as HOST:PORT"))
 }
 
+/// Splits `HOST:PORT[:PORT]`; a host that has colons itself stands in brackets.
+fn host_and_ports(text: &str) -> Option<(&str, &str, Option<&str>)> {
+    let after_host = match text.strip_prefix('[') {
+        Some(rest) => rest.find(']')? + 2,
+        None => text.find(':')?,
+    };
+    let (host, ports) = (&text[..after_host], text[after_host..].strip_prefix(':')?);
+    match ports.split_once(':') {
+        Some((peer, client)) => Some((host, peer, Some(client))),
+        None => Some((host, ports, None)),
+    }
+}
+
+fn member(item: &str, client_port: u16) -> Option<MemberConfig> {
+    let (id, rest) = item.split_once('@')?;
+    let (place, zone) = rest.split_once('/').unwrap_or((rest, ""));
+    let (host, peer, client) = host_and_ports(place)?;
+    let peer: u16 = peer.parse().ok()?;
+    let client = client.map_or(Some(client_port), |port| port.parse().ok())?;
+    let id = id.parse().ok().filter(|id| *id > 0 && *id < u16::MAX)?;
+    if host.is_empty() {
+        return None;
+    }
+    let bare = host.trim_matches(['[', ']']).to_string();
+    Some(MemberConfig { id, peer: format!("{host}:{peer}"), client: (bare, client), zone: zone.into() })
+}
+
 fn members(text: &str, client_port: u16) -> Result<Vec<MemberConfig>, String> {
     let one = |item: &str| {
-        let bad = || format!("--members: {item:?} is not ID@HOST:PEERPORT[/ZONE]");
-        let (id, rest) = item.split_once('@').ok_or_else(bad)?;
-        let (peer, zone) = rest.split_once('/').unwrap_or((rest, ""));
-        let (host, _) = peer.rsplit_once(':').ok_or_else(bad)?;
-        port(peer).map_err(|_| bad())?;
-        let id = id.parse().ok().filter(|id| *id > 0 && *id < u16::MAX).ok_or_else(bad)?;
-        Ok(MemberConfig { id, peer: peer.into(), client: (host.into(), client_port), zone: zone.into() })
+        let bad = || {
+            format!(
+                "--members: {item:?} is not ID@HOST:PEERPORT[:CLIENTPORT][/ZONE], with ID from 1 to 65534"
+            )
+        };
+        member(item.trim(), client_port).ok_or_else(bad)
     };
     let mut members: Vec<MemberConfig> = text.split(',').map(one).collect::<Result<_, String>>()?;
     members.sort_by_key(|member| member.id);
@@ -172,63 +238,45 @@ fn cluster_id(members: &[MemberConfig]) -> ClusterId {
 impl NodeFlags {
     /// Puts flags, environment, file and defaults together.
     pub fn resolve(self) -> Result<NodeConfig, String> {
-        let file = match &self.config {
-            None => File::default(),
-            Some(path) => {
-                let text =
-                    std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
-                toml::from_str(&text)
-                    .map_err(|error| format!("{}: {}", path.display(), error.to_string().trim()))?
-            }
-        };
+        let file = self.file()?;
         if self.join.is_some() {
             return Err(
-                "--join: membership is static in this version; start every node with --node-id and --members"
+                "--join: membership is static in this version; start every node with the same --members and \
+                        its own --node-id, see samara node --help"
                     .into(),
             );
         }
-        let listen = self.listen.or(file.listen).unwrap_or_else(|| "127.0.0.1:6379".into());
-        let peer_listen = self.peer_listen.or(file.peer_listen).unwrap_or_else(|| "127.0.0.1:7379".into());
-        let http_listen = self.http_listen.or(file.http_listen).unwrap_or_else(|| "127.0.0.1:8379".into());
-        let (client_port, peer_port) = (port(&listen)?, port(&peer_listen)?);
-        port(&http_listen)?;
-        let host = self.advertise.or(file.advertise).unwrap_or_else(|| "127.0.0.1".into());
-        let id = self.node_id.or(file.node_id).unwrap_or(1);
-        let zone = self.zone.or(file.zone).unwrap_or_default();
-        let mut members = match self.members.or(file.members) {
-            Some(text) => members(&text, client_port)?,
-            None => {
-                let peer = format!("{host}:{peer_port}");
-                vec![MemberConfig { id, peer, client: (host.clone(), client_port), zone: String::new() }]
-            }
-        };
-        let me = members.iter_mut().find(|member| member.id == id);
-        let me = me.ok_or_else(|| format!("--node-id {id} is not among --members"))?;
-        if me.zone.is_empty() {
-            me.zone = zone;
+        let listen = self.listen.clone().or(file.listen).unwrap_or_else(|| "127.0.0.1:6379".into());
+        let peer_listen =
+            self.peer_listen.clone().or(file.peer_listen).unwrap_or_else(|| "127.0.0.1:7379".into());
+        let http_listen =
+            self.http_listen.clone().or(file.http_listen).unwrap_or_else(|| "127.0.0.1:8379".into());
+        for address in [&listen, &peer_listen, &http_listen] {
+            port(address)?;
         }
-        let common = |flag: Option<String>, name: &str| flag.or_else(|| std::env::var(name).ok());
-        let consistency = common(self.consistency, "CONSISTENCY_LEVEL").or(file.consistency);
-        let factor = match (self.replication_factor, std::env::var("REPLICATION_FACTOR").ok()) {
-            (Some(factor), _) => Some(factor),
-            (None, Some(text)) => {
-                Some(text.parse().map_err(|_| format!("REPLICATION_FACTOR={text}: give a number"))?)
-            }
-            (None, None) => file.replication_factor,
-        };
-        let replication = factor.unwrap_or(3);
-        if !(1..=7).contains(&replication) {
-            return Err(format!("--replication-factor {replication}: give 1 to 7"));
-        }
+        let host = self.advertise.clone().or(file.advertise).unwrap_or_else(|| "127.0.0.1".into());
+        let zone = self.zone.clone().or(file.zone).unwrap_or_default();
+        let given = (self.node_id.or(file.node_id), self.members.clone().or(file.members));
+        let (id, members) = who(given, &zone, &host, port(&listen)?, port(&peer_listen)?)?;
+        let consistency = or_common(self.consistency, "CONSISTENCY_LEVEL").or(file.consistency);
+        let factor =
+            or_common(self.replication_factor.map(|factor| factor.to_string()), "REPLICATION_FACTOR");
+        let factor = factor.or(file.replication_factor.map(|factor| factor.to_string()));
+        let factor = factor.unwrap_or_else(|| "3".into());
+        let replication = factor.parse().ok().filter(|factor| (1..=7).contains(factor));
         let shards = self.shards.or(file.shards).unwrap_or(1);
         if !(1..=64).contains(&shards) {
             return Err(format!("--shards {shards}: give 1 to 64"));
+        }
+        let max_clients = self.max_clients.or(file.max_clients).unwrap_or(MAX_CLIENTS);
+        if max_clients == 0 {
+            return Err("--max-clients 0: give at least 1".into());
         }
         Ok(NodeConfig {
             id,
             cluster: cluster_id(&members),
             members,
-            replication,
+            replication: replication.ok_or_else(|| format!("--replication-factor {factor}: give 1 to 7"))?,
             level: level(consistency.as_deref().unwrap_or("strong"))?,
             durability: durability(self.durability.or(file.durability).as_deref().unwrap_or("sync"))?,
             shards,
@@ -236,6 +284,89 @@ impl NodeFlags {
             listen,
             peer_listen,
             http_listen,
+            max_clients,
+            flags: ("--listen", "--peer-listen", "--http-listen"),
         })
+    }
+
+    fn file(&self) -> Result<File, String> {
+        let Some(path) = &self.config else {
+            return Ok(File::default());
+        };
+        let name = path.display();
+        let text = std::fs::read_to_string(path).map_err(|error| format!("--config {name}: {error}"))?;
+        toml::from_str(&text).map_err(|error| {
+            let line = error.span().map_or(1, |span| text[..span.start].lines().count().max(1));
+            format!("--config {name}, line {line}: {}", error.message())
+        })
+    }
+}
+
+/// A flag, else a variable that other programs know, too.
+fn or_common(flag: Option<String>, name: &str) -> Option<String> {
+    flag.or_else(|| std::env::var(name).ok())
+}
+
+/// This node's id, and the members of its cluster.
+fn who(
+    given: (Option<u16>, Option<String>),
+    zone: &str,
+    host: &str,
+    client_port: u16,
+    peer_port: u16,
+) -> Result<(u16, Vec<MemberConfig>), String> {
+    let (id, mut members) = match given {
+        (Some(id), Some(text)) => (id, members(&text, client_port)?),
+        (None, Some(_)) => return Err("--members needs --node-id: which of the members this node is".into()),
+        (id, None) => {
+            let (id, peer) = (id.unwrap_or(1), format!("{host}:{peer_port}"));
+            (id, vec![MemberConfig { id, peer, client: (host.into(), client_port), zone: String::new() }])
+        }
+    };
+    let me = members.iter_mut().find(|member| member.id == id);
+    let me = me.ok_or_else(|| format!("--node-id {id} is not among --members"))?;
+    if me.zone.is_empty() {
+        me.zone = zone.into();
+    }
+    Ok((id, members))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_are_read_with_ports_and_zones() {
+        let read = members("2@b:7379/z2,1@[::1]:7380:6380", 6379).expect("good members");
+        assert_eq!(read[0].peer, "[::1]:7380");
+        assert_eq!(read[0].client, ("::1".to_string(), 6380));
+        assert_eq!((read[1].peer.as_str(), read[1].zone.as_str()), ("b:7379", "z2"));
+        assert_eq!(read[1].client, ("b".to_string(), 6379));
+        for bad in [
+            "",
+            "1",
+            "1@",
+            "1@a",
+            "1@:7",
+            "0@a:1",
+            "65535@a:1",
+            "x@a:1",
+            "1@a:99999",
+            "1@a:1:b",
+            "1@a:1,1@a:2",
+        ] {
+            assert!(members(bad, 6379).is_err_and(|reason| reason.starts_with("--members")), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn durabilities_and_levels() {
+        assert_eq!(durability("sync"), Ok(Durability::Sync));
+        assert_eq!(durability("interval:1000"), Ok(Durability::Interval(1000)));
+        for bad in ["", "interval", "interval:0", "interval:60001", "interval:x", "async"] {
+            assert!(durability(bad).is_err(), "{bad:?}");
+        }
+        assert_eq!(level("CAUSAL"), Ok(Level::Causal));
+        assert!(level("weak").is_err_and(|reason| reason.contains("--consistency weak")));
     }
 }

@@ -1,58 +1,36 @@
 //! One driver per shard: it owns the core's `Node`, feeds it what has come, and carries out what it asks for.
 
 use crate::disk::Disk;
+use crate::inbox::{Batch, Outlet, Shard};
 use crate::peers::Peers;
 use crate::stats::Stats;
-use samara_core::base::{Instant, Now, Reply, Request, Ticket, WallTime};
-use samara_core::io::{DiskResult, Input, Outbox, Output, Tag};
+use samara_core::base::limits::REQUEST_DEADLINE_MS;
+use samara_core::base::{Instant, Now, WallTime};
+use samara_core::io::{Input, Outbox, Output, Tag};
 use samara_core::node::{Node, NodeOptions};
-use samara_core::wire::Envelope;
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
-use tokio::sync::oneshot;
 
-/// Events taken at a time before the clocks are read again.
-const BATCH: usize = 256;
 /// How often the core's counters are told.
 const TELL_EVERY: Duration = Duration::from_millis(200);
-
-/// What a driver waits for.
-#[derive(Debug)]
-pub enum Event {
-    /// A client asks; the reply goes to the sender.
-    Client(Request, oneshot::Sender<Reply>),
-    /// A peer's frame.
-    Peer(Envelope),
-    /// A disk operation ended.
-    Disk {
-        /// Which.
-        ticket: Ticket,
-        /// How.
-        result: DiskResult,
-    },
-    /// The process ends: answer what is in flight, then stop.
-    Stop,
-}
-
-/// A handle on a shard.
-pub type Shard = UnboundedSender<Event>;
+/// A wake-up when the core wants none.
+const IDLE: Duration = Duration::from_secs(3600);
 
 /// The driver of a shard.
 #[derive(Debug)]
-pub struct Driver {
+pub struct Driver<D> {
     node: Node,
     shard: u16,
-    events: UnboundedReceiver<Event>,
-    disk: Disk,
+    inbox: Shard,
+    disk: D,
     peers: Peers,
     stats: Arc<Stats>,
-    waiting: HashMap<u64, oneshot::Sender<Reply>>,
-    tags: u64,
+    asked: Asked,
     origin: tokio::time::Instant,
     out: Outbox,
-    told: Option<std::time::Instant>,
+    /// Connections that have been given answers in this batch.
+    touched: Vec<Arc<Outlet>>,
+    told: tokio::time::Instant,
     stopping: bool,
 }
 
@@ -65,27 +43,51 @@ pub enum End {
     Fatal(String),
 }
 
-impl Driver {
+/// Who waits for an answer, by tag.
+#[derive(Debug, Default)]
+struct Asked {
+    waiting: Vec<Option<(Arc<Outlet>, u32)>>,
+    free: Vec<u32>,
+}
+
+impl Asked {
+    fn add(&mut self, outlet: Arc<Outlet>, number: u32) -> Tag {
+        let at = self.free.pop().unwrap_or_else(|| {
+            self.waiting.push(None);
+            self.waiting.len() as u32 - 1
+        });
+        self.waiting[at as usize] = Some((outlet, number));
+        Tag(u64::from(at) + 1)
+    }
+
+    fn take(&mut self, tag: Tag) -> (Arc<Outlet>, u32) {
+        let at = tag.0 - 1;
+        let waiting = self.waiting[at as usize].take();
+        self.free.push(at as u32);
+        waiting.expect("the core answers each request once")
+    }
+
+    fn is_empty(&self) -> bool {
+        self.free.len() == self.waiting.len()
+    }
+}
+
+impl<D: Disk> Driver<D> {
     /// A driver that has not begun.
-    pub fn new(
-        options: NodeOptions,
-        events: UnboundedReceiver<Event>,
-        disk: Disk,
-        peers: Peers,
-        stats: Arc<Stats>,
-    ) -> Self {
+    pub fn new(options: NodeOptions, inbox: Shard, disk: D, peers: Peers, stats: Arc<Stats>) -> Self {
+        let origin = tokio::time::Instant::now();
         Self {
             shard: options.address.shard.0,
             node: Node::new(options),
-            events,
+            inbox,
             disk,
             peers,
             stats,
-            waiting: HashMap::new(),
-            tags: 0,
-            origin: tokio::time::Instant::now(),
+            asked: Asked::default(),
+            origin,
             out: Outbox::new(),
-            told: None,
+            touched: Vec::new(),
+            told: origin,
             stopping: false,
         }
     }
@@ -96,59 +98,59 @@ impl Driver {
         Now { mono, wall: WallTime(wall.as_millis() as u64) }
     }
 
-    /// Runs until stopped or broken. `ready` is told when clients are served.
-    pub async fn run(mut self, ready: impl Fn()) -> End {
+    /// Runs until stopped or broken; gives the disk back. `ready` is told when clients are served.
+    pub async fn run(mut self, ready: impl Fn()) -> (End, D) {
         let now = self.now();
-        if let Some(end) = self.step(now, Input::Boot, &ready) {
-            return end;
-        }
-        loop {
-            if self.stopping && self.waiting.is_empty() {
-                return End::Stopped;
-            }
+        let mut end = self.step(now, Input::Boot, &ready);
+        let mut batch = Batch::default();
+        while end.is_none() {
             let wake = self.node.next_deadline().map(|at| self.origin + Duration::from_nanos(at.0));
-            let far = self.origin + Duration::from_secs(1 << 32);
-            let first = tokio::select! {
-                event = self.events.recv() => event,
-                () = tokio::time::sleep_until(wake.unwrap_or(far)) => None,
-            };
-            let now = self.now();
-            if wake.is_some_and(|wake| wake <= tokio::time::Instant::now())
-                && let Some(end) = self.step(now, Input::Timeout, &ready)
-            {
-                return end;
-            }
-            let mut next = first;
-            for _ in 0..BATCH {
-                let Some(event) = next.or_else(|| self.events.try_recv().ok()) else {
-                    break;
-                };
-                if let Some(end) = self.take(now, event, &ready) {
-                    return end;
+            let wake = wake.unwrap_or_else(|| tokio::time::Instant::now() + IDLE);
+            if self.inbox.is_empty() {
+                tokio::select! {
+                    biased;
+                    () = self.inbox.wait() => {}
+                    () = tokio::time::sleep_until(wake) => {}
                 }
-                next = None;
+            } else {
+                // Other threads keep the driver busy: the connections on this one must have their turn.
+                tokio::task::yield_now().await;
             }
+            self.inbox.take(&mut batch);
+            end = self.work(&mut batch, &ready);
             self.peers.flush();
+            self.touched.drain(..).for_each(|outlet| outlet.wake());
             self.tell();
+            if self.stopping && self.asked.is_empty() {
+                end = end.or(Some(End::Stopped));
+            }
         }
+        (end.unwrap_or(End::Stopped), self.disk)
     }
 
-    fn take(&mut self, now: Now, event: Event, ready: &impl Fn()) -> Option<End> {
-        let input = match event {
-            Event::Client(request, reply) => {
-                self.tags += 1;
-                self.waiting.insert(self.tags, reply);
-                let deadline = now.mono.plus_ms(samara_core::base::limits::REQUEST_DEADLINE_MS);
-                Input::Client { tag: Tag(self.tags), request, deadline }
+    /// Works off a batch. Completions first: they answer clients and make room.
+    fn work(&mut self, batch: &mut Batch, ready: &impl Fn()) -> Option<End> {
+        let now = self.now();
+        self.stopping |= std::mem::take(&mut batch.stop);
+        let mut end = None;
+        for (ticket, result) in batch.disk.drain(..) {
+            end = end.or_else(|| self.step(now, Input::Disk { ticket, result }, ready));
+        }
+        for envelope in batch.peers.drain(..) {
+            end = end.or_else(|| self.step(now, Input::Message(envelope), ready));
+        }
+        for (outlet, number, request) in batch.clients.drain(..) {
+            if end.is_some() {
+                continue;
             }
-            Event::Peer(envelope) => Input::Message(envelope),
-            Event::Disk { ticket, result } => Input::Disk { ticket, result },
-            Event::Stop => {
-                self.stopping = true;
-                return None;
-            }
-        };
-        self.step(now, input, ready)
+            let tag = self.asked.add(outlet, number);
+            let deadline = now.mono.plus_ms(REQUEST_DEADLINE_MS);
+            end = self.step(now, Input::Client { tag, request, deadline }, ready);
+        }
+        if end.is_none() && self.node.next_deadline().is_some_and(|at| at <= now.mono) {
+            end = self.step(now, Input::Timeout, ready);
+        }
+        end
     }
 
     fn step(&mut self, now: Now, input: Input, ready: &impl Fn()) -> Option<End> {
@@ -156,12 +158,12 @@ impl Driver {
         for output in self.out.drain() {
             match output {
                 Output::Reply { tag, reply } => {
-                    if let Some(waiting) = self.waiting.remove(&tag.0) {
-                        // A client that has gone does not want its answer.
-                        let _gone = waiting.send(reply);
+                    let (outlet, number) = self.asked.take(tag);
+                    if outlet.push(number, reply) {
+                        self.touched.push(outlet);
                     }
                 }
-                Output::Send { to, message } => self.peers.send(to, message),
+                Output::Send { to, message } => self.peers.send(to, &message),
                 Output::Disk { ticket, op } => self.disk.submit(ticket, op),
                 Output::Ready => ready(),
                 Output::Fatal { reason } => return Some(End::Fatal(reason)),
@@ -171,10 +173,11 @@ impl Driver {
     }
 
     fn tell(&mut self) {
-        if self.told.is_some_and(|told| told.elapsed() < TELL_EVERY) {
+        let now = tokio::time::Instant::now();
+        if now < self.told {
             return;
         }
-        self.told = Some(std::time::Instant::now());
+        self.told = now + TELL_EVERY;
         self.stats.tell(self.shard, self.node.counters().iter().collect());
     }
 }

@@ -9,7 +9,11 @@ pub mod connection;
 pub mod disk;
 pub mod driver;
 pub mod glob;
+#[cfg(not(madsim))]
 pub mod http;
+pub mod inbox;
+pub mod listen;
+#[cfg(not(madsim))]
 pub mod node;
 pub mod peers;
 pub mod reply;

@@ -1,135 +1,193 @@
 //! A running node: its shards, its ports, its end.
 
-use crate::disk::Disk;
-use crate::driver::{Driver, End, Event, Shard};
+use crate::config::NodeConfig;
+use crate::disk::files::FileDisk;
+use crate::driver::{Driver, End};
+use crate::inbox::Shard;
 use crate::peers::{self, Peers};
-use crate::server::{self, Server};
+use crate::server::Server;
 use crate::stats::Stats;
-use crate::{config::NodeConfig, http};
-use samara_core::base::{Address, Config, Epoch, Member, NodeId, ShardId, limits};
+use crate::{http, listen};
+use samara_core::base::{Address, NodeId, ShardId, limits};
 use samara_core::node::NodeOptions;
+use samara_core::rules::ring::SlotTable;
 use samara_core::store::StoreOptions;
+use std::net::{TcpListener, ToSocketAddrs};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use tokio::net::TcpListener;
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 1024;
+/// Longest time that clients are given to take their answers when the node stops.
+const DRAIN: Duration = Duration::from_millis(limits::REQUEST_DEADLINE_MS + 1_000);
+/// Longest time that a shard is given to end.
+const END: Duration = Duration::from_secs(10);
+
+/// The open ports of a node that has not been started.
+#[derive(Debug)]
+pub struct Ports {
+    clients: TcpListener,
+    peers: TcpListener,
+    http: TcpListener,
+}
 
 /// A node whose ports are open.
 #[derive(Debug)]
 pub struct Running {
     shards: Arc<Vec<Shard>>,
-    threads: Vec<std::thread::JoinHandle<()>>,
-    /// Told once: how a shard ended.
-    pub ended: tokio::sync::mpsc::UnboundedReceiver<End>,
+    server: Arc<Server>,
+    threads: Vec<JoinHandle<()>>,
+    /// Told by each shard: how it ended.
+    pub ended: UnboundedReceiver<End>,
     /// What is counted, and whether it is ready.
     pub stats: Arc<Stats>,
 }
 
-async fn bind(address: &str, what: &str) -> Result<TcpListener, String> {
-    TcpListener::bind(address).await.map_err(|error| format!("{what} port {address}: {error}"))
+fn bind(address: &str, what: &str, flag: &str) -> Result<TcpListener, String> {
+    let open = || {
+        let address = address.to_socket_addrs()?.next();
+        let address = address.ok_or_else(|| std::io::Error::other("the host has no address"))?;
+        let domain = socket2::Domain::for_address(address);
+        let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None)?;
+        socket.set_reuse_address(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        socket.set_nonblocking(true)?;
+        Ok(TcpListener::from(socket))
+    };
+    open().map_err(|error: std::io::Error| {
+        format!("cannot open the {what} port {address}: {error}; give another by {flag}")
+    })
 }
 
-/// Opens the directories and ports of a node and starts its shards. `Err` names what is in the way; nothing was changed.
-pub async fn start(node: &NodeConfig) -> Result<Running, String> {
-    let (clients, peers, web) = (
-        bind(&node.listen, "client").await?,
-        bind(&node.peer_listen, "peer").await?,
-        bind(&node.http_listen, "HTTP").await?,
-    );
-    let cluster = Config {
-        cluster: node.cluster,
-        epoch: Epoch(1),
-        members: node
-            .members
-            .iter()
-            .map(|member| Member {
-                node: NodeId(member.id),
-                zone: member.zone.clone(),
-                tokens: samara_core::base::config::TOKENS_DEFAULT,
-                shards: node.shards,
-            })
-            .collect(),
-        replication: node.replication,
-    };
-    let stats = Arc::new(Stats::default());
-    let (tell_end, ended) = unbounded_channel();
-    let (mut senders, mut threads) = (Vec::new(), Vec::new());
-    let unready = Arc::new(AtomicUsize::new(usize::from(node.shards)));
-    for shard in 0..node.shards {
-        let (sender, events) = unbounded_channel();
-        let disk = Disk::open(&node.data.join(format!("shard-{shard}")), &sender)?;
-        senders.push(sender);
-        let job = ShardJob {
-            node: node.clone(),
-            cluster: cluster.clone(),
-            shard,
-            events,
-            disk,
-            stats: stats.clone(),
-        };
-        let (tell_end, unready, ready) = (tell_end.clone(), unready.clone(), stats.clone());
-        let on_ready = move || {
-            if unready.fetch_sub(1, Ordering::Relaxed) == 1 {
-                ready.ready.store(true, Ordering::Relaxed);
-            }
-        };
-        let thread = std::thread::Builder::new().name(format!("shard-{shard}")).spawn(move || {
-            // Whoever waits for the end may have gone already.
-            let _gone = tell_end.send(job.run(on_ready));
-        });
-        threads.push(thread.map_err(|error| format!("cannot start the thread of shard {shard}: {error}"))?);
+impl Ports {
+    /// Opens the ports of a node. `Err` names the one that is in the way.
+    pub fn open(node: &NodeConfig) -> Result<Self, String> {
+        Ok(Self {
+            clients: bind(&node.listen, "client", node.flags.0)?,
+            peers: bind(&node.peer_listen, "peer", node.flags.1)?,
+            http: bind(&node.http_listen, "HTTP", node.flags.2)?,
+        })
     }
-    let shards = Arc::new(senders);
+}
+
+/// Opens the directories of a node and starts its shards. `Err` names what is in the way.
+pub fn start(node: &NodeConfig, ports: Ports) -> Result<Running, String> {
+    let stats = Arc::new(Stats::default());
+    let shards: Arc<Vec<Shard>> = Arc::new((0..node.shards).map(|_| Shard::default()).collect());
+    let mut disks = Vec::new();
+    for (number, inbox) in shards.iter().enumerate() {
+        disks.push(FileDisk::open(&node.data.join(format!("shard-{number}")), inbox)?);
+    }
+    let cluster = node.cluster_config();
     let addresses = node.members.iter().map(|member| (NodeId(member.id), member.client.clone())).collect();
-    let server = Server {
+    let server = Arc::new(Server {
         shards: shards.clone(),
         level: node.level,
         stats: stats.clone(),
         node: NodeId(node.id),
+        table: SlotTable::new(&cluster),
         config: cluster,
         addresses,
         durability: node.durability_text(),
-    };
-    tokio::spawn(server::listen(clients, Arc::new(server)));
-    tokio::spawn(peers::listen(peers, node.cluster, shards.clone()));
+        max_clients: node.max_clients,
+        stop: Default::default(),
+    });
+    let unready = Arc::new(AtomicUsize::new(usize::from(node.shards)));
+    let (tell_end, ended) = unbounded_channel();
+    let mut threads = Vec::new();
+    for (shard, disk) in (0..node.shards).zip(disks) {
+        let job = ShardJob {
+            node: node.clone(),
+            shard,
+            disk,
+            server: server.clone(),
+            unready: unready.clone(),
+            clients: copy(&ports.clients)?,
+            peers: copy(&ports.peers)?,
+        };
+        let tell_end: UnboundedSender<End> = tell_end.clone();
+        let thread = std::thread::Builder::new().name(format!("shard-{shard}")).spawn(move || {
+            // Whoever waits for the end may have gone already.
+            let _gone = tell_end.send(job.run());
+        });
+        threads.push(thread.map_err(|error| format!("cannot start the thread of shard {shard}: {error}"))?);
+    }
+    let web = tokio::net::TcpListener::from_std(ports.http);
+    let web = web.map_err(|error| format!("cannot serve HTTP on {}: {error}", node.http_listen))?;
     tokio::spawn(http::serve(web, stats.clone()));
-    Ok(Running { shards, threads, ended, stats })
+    Ok(Running { shards, server, threads, ended, stats })
+}
+
+fn copy(listener: &TcpListener) -> Result<TcpListener, String> {
+    listener.try_clone().map_err(|error| format!("cannot share a port between shards: {error}"))
 }
 
 /// What the thread of a shard is given.
 struct ShardJob {
     node: NodeConfig,
-    cluster: Config,
     shard: u16,
-    events: UnboundedReceiver<Event>,
-    disk: Disk,
-    stats: Arc<Stats>,
+    disk: FileDisk,
+    server: Arc<Server>,
+    unready: Arc<AtomicUsize>,
+    clients: TcpListener,
+    peers: TcpListener,
 }
 
 impl ShardJob {
-    fn run(self, on_ready: impl Fn()) -> End {
+    /// Runs the shard with its share of the connections, all on this thread.
+    fn run(self) -> End {
         let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => runtime,
             Err(error) => {
                 return End::Fatal(format!("shard {}: cannot start its runtime: {error}", self.shard));
             }
         };
-        let shard = ShardId(self.shard);
-        let me = NodeId(self.node.id);
-        runtime.block_on(async move {
-            let others = self.node.members.iter().filter(|member| member.id != self.node.id);
-            let targets =
-                others.map(|member| (Address { node: NodeId(member.id), shard }, member.peer.clone()));
-            let peers = Peers::start(self.node.cluster, me, targets.collect());
-            let options = NodeOptions {
-                address: Address { node: me, shard },
-                config: self.cluster,
-                seed: seed(),
-                store: StoreOptions { durability: self.node.durability, ..StoreOptions::default() },
-                promises_max: limits::PROMISES_MAX,
-            };
-            Driver::new(options, self.events, self.disk, peers, self.stats).run(on_ready).await
-        })
+        let (end, disk) = runtime.block_on(self.serve());
+        match end {
+            End::Stopped => match disk.close() {
+                Ok(()) => End::Stopped,
+                Err(error) => End::Fatal(format!("the last sync has failed: {error}")),
+            },
+            fatal @ End::Fatal(_) => {
+                disk.abandon();
+                fatal
+            }
+        }
+    }
+
+    async fn serve(self) -> (End, FileDisk) {
+        let listeners = tokio::net::TcpListener::from_std(self.clients)
+            .and_then(|clients| Ok((clients, tokio::net::TcpListener::from_std(self.peers)?)));
+        let (clients, incoming) = match listeners {
+            Ok(listeners) => listeners,
+            Err(error) => return (End::Fatal(format!("cannot serve the ports: {error}")), self.disk),
+        };
+        let (shard, me) = (ShardId(self.shard), NodeId(self.node.id));
+        let others = self.node.members.iter().filter(|member| member.id != self.node.id);
+        let targets = others.map(|member| (Address { node: NodeId(member.id), shard }, member.peer.clone()));
+        let (server, stats) = (self.server, self.unready);
+        let outgoing = Peers::start(self.node.cluster, me, targets.collect(), &server.stats);
+        let options = NodeOptions {
+            address: Address { node: me, shard },
+            config: server.config.clone(),
+            seed: seed(),
+            store: StoreOptions { durability: self.node.durability, ..StoreOptions::default() },
+            promises_max: limits::PROMISES_MAX,
+        };
+        let inbox = server.shards[usize::from(self.shard)].clone();
+        let driver = Driver::new(options, inbox, self.disk, outgoing, server.stats.clone());
+        tokio::spawn(peers::listen(incoming, self.node.cluster, server.shards.clone()));
+        tokio::spawn(listen::listen(clients, server.clone()));
+        let ready = || {
+            if stats.fetch_sub(1, Ordering::Relaxed) == 1 {
+                server.stats.ready.store(true, Ordering::Relaxed);
+            }
+        };
+        driver.run(ready).await
     }
 }
 
@@ -144,17 +202,38 @@ fn seed() -> [u8; 32] {
 }
 
 impl Running {
-    /// Answers what is in flight, then ends the shards.
-    pub async fn stop(self) {
-        for shard in self.shards.iter() {
-            // A shard that has ended does not need to be told.
-            let _ended = shard.send(Event::Stop);
+    /// Takes no more clients and no more commands.
+    pub fn refuse_new(&self) {
+        self.server.stop.stop();
+    }
+
+    /// Waits until the commands in flight have been answered.
+    pub async fn drain(&self) {
+        let idle = async {
+            while self.stats.connections.load(Ordering::Relaxed) > 0 {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        if tokio::time::timeout(DRAIN, idle).await.is_err() {
+            let left = self.stats.connections.load(Ordering::Relaxed);
+            tracing::warn!("{left} clients did not take their answers; their connections are cut");
         }
+    }
+
+    /// Ends the shards, with everything synced. `Err` says why one did not end well.
+    pub async fn stop(mut self) -> Result<(), String> {
+        self.shards.iter().for_each(|shard| shard.stop());
         let threads = self.threads;
         let joined =
             tokio::task::spawn_blocking(move || threads.into_iter().for_each(|thread| drop(thread.join())));
-        if tokio::time::timeout(std::time::Duration::from_secs(10), joined).await.is_err() {
-            tracing::warn!("a shard did not end within ten seconds");
+        if tokio::time::timeout(END, joined).await.is_err() {
+            return Err(format!("a shard did not end within {} s", END.as_secs()));
         }
+        while let Ok(end) = self.ended.try_recv() {
+            if let End::Fatal(reason) = end {
+                return Err(reason);
+            }
+        }
+        Ok(())
     }
 }

@@ -1,54 +1,63 @@
 //! Commands on the whole key space, page by page over all shards: nobody is blocked, and memory is bounded by a page (KEYS
 //! alone collects its answer).
 
-use crate::commands::{KeyRequest, Walk};
-use crate::connection::Session;
+use crate::commands::Walk;
+use crate::connection::Pipeline;
 use crate::glob;
 use crate::reply;
 use crate::resp::Value;
 use bytes::Bytes;
-use samara_core::base::{Body, Failure, KeyOp, Page, PageEntry, Response, Slot, limits};
+use samara_core::base::{Body, Failure, Level, Page, PageEntry, Response, Slot, limits};
+
+/// Bytes of keys in one answer of KEYS.
+const KEYS_BYTES_MAX: usize = 128 << 20;
 
 /// A place in store order.
 type Position = (Slot, Option<Bytes>);
 
-/// The next page over all shards, in store order.
-async fn page(session: &mut Session, from: &Position, limit: usize) -> Result<Page, Failure> {
-    let mut waiting = Vec::new();
-    for shard in 0..session.shards().len() {
-        let body = Body::Scan { slot: from.0, after: from.1.clone(), limit: limit as u32 };
-        waiting.push(session.ask(shard, body));
-    }
-    let (mut entries, mut next): (Vec<PageEntry>, Option<Position>) = (Vec::new(), None);
-    for answer in waiting {
-        match session.hear(answer).await? {
-            Response::Page(page) => {
-                entries.extend(page.entries);
-                next = match (next, page.next) {
-                    (Some(a), Some(b)) => Some(a.min(b)),
-                    (a, b) => a.or(b),
-                };
+/// The key space, as one connection walks over it.
+struct Walker<'a> {
+    pipeline: &'a mut Pipeline,
+    level: Level,
+}
+
+impl Walker<'_> {
+    /// The next page over all shards, in store order.
+    async fn page(&mut self, from: &Position, limit: usize) -> Result<Page, Failure> {
+        let body = |shard| (shard, Body::Scan { slot: from.0, after: from.1.clone(), limit: limit as u32 });
+        let bodies = (0..self.pipeline.shards()).map(body).collect();
+        let (mut entries, mut next): (Vec<PageEntry>, Option<Position>) = (Vec::new(), None);
+        for result in self.pipeline.call(self.level, bodies).await {
+            match result? {
+                Response::Page(page) => {
+                    entries.extend(page.entries);
+                    next = match (next, page.next) {
+                        (Some(a), Some(b)) => Some(a.min(b)),
+                        (a, b) => a.or(b),
+                    };
+                }
+                _ => return Err(Failure::Unavailable),
             }
-            _ => return Err(Failure::Unavailable),
         }
+        entries.sort_by(|a, b| (a.slot, &a.key).cmp(&(b.slot, &b.key)));
+        if let Some((slot, after)) = &next {
+            entries.retain(|entry| (entry.slot, Some(&entry.key)) <= (*slot, after.as_ref()));
+        }
+        Ok(Page { entries, next })
     }
-    entries.sort_by(|a, b| (a.slot, &a.key).cmp(&(b.slot, &b.key)));
-    if let Some((slot, after)) = &next {
-        entries.retain(|entry| (entry.slot, Some(&entry.key)) <= (*slot, after.as_ref()));
-    }
-    Ok(Page { entries, next })
 }
 
 /// Carries out a command on the key space.
-pub async fn walk(session: &mut Session, walk: &Walk) -> Value {
+pub async fn walk(pipeline: &mut Pipeline, level: Level, walk: &Walk) -> Value {
+    let walker = &mut Walker { pipeline, level };
     let answer = match walk {
         Walk::Scan { cursor, pattern, count, strings } => {
-            scan(session, *cursor, pattern.as_ref(), *count as usize, *strings).await
+            scan(walker, *cursor, pattern.as_ref(), *count as usize, *strings).await
         }
-        Walk::Keys(pattern) => keys(session, pattern).await,
-        Walk::Size => size(session).await,
-        Walk::Random => random(session).await,
-        Walk::Flush => flush(session).await,
+        Walk::Keys(pattern) => keys(walker, pattern).await,
+        Walk::Size => size(walker).await,
+        Walk::Random => random(walker).await,
+        Walk::Flush => flush(walker).await,
     };
     answer.unwrap_or_else(reply::failure)
 }
@@ -56,7 +65,7 @@ pub async fn walk(session: &mut Session, walk: &Walk) -> Value {
 /// SCAN returns whole slots, so that the number of the next slot is all that the cursor must hold, and a key that is
 /// present throughout is returned.
 async fn scan(
-    session: &mut Session,
+    walker: &mut Walker<'_>,
     cursor: u64,
     pattern: Option<&Bytes>,
     count: usize,
@@ -67,7 +76,7 @@ async fn scan(
     let mut seen = 0;
     let mut end_slot = None;
     while let Some(from) = position.take().filter(|(slot, _)| slot.0 < Slot::COUNT) {
-        let page = page(session, &from, count.clamp(10, limits::SCAN_PAGE_MAX)).await?;
+        let page = walker.page(&from, count.clamp(10, limits::SCAN_PAGE_MAX)).await?;
         for entry in page.entries {
             if end_slot.is_some_and(|end| entry.slot > end) {
                 return Ok(scanned(end_slot, found));
@@ -98,23 +107,28 @@ fn scanned(end: Option<Slot>, found: Vec<Value>) -> Value {
     Value::Array(vec![Value::text(cursor.to_string()), Value::Array(found)])
 }
 
-async fn keys(session: &mut Session, pattern: &Bytes) -> Result<Value, Failure> {
-    let mut found = Vec::new();
+async fn keys(walker: &mut Walker<'_>, pattern: &Bytes) -> Result<Value, Failure> {
+    let (mut found, mut bytes) = (Vec::new(), 0);
     let mut position = Some((Slot(0), None));
     while let Some(from) = position {
-        let page = page(session, &from, limits::SCAN_PAGE_MAX).await?;
-        let matching = page.entries.into_iter().filter(|entry| glob::matches(pattern, &entry.key));
-        found.extend(matching.map(|entry| Value::Bulk(entry.key)));
+        let page = walker.page(&from, limits::SCAN_PAGE_MAX).await?;
+        for entry in page.entries.into_iter().filter(|entry| glob::matches(pattern, &entry.key)) {
+            bytes += entry.key.len() + 64;
+            found.push(Value::Bulk(entry.key));
+        }
+        if bytes > KEYS_BYTES_MAX {
+            return Err(Failure::Overloaded);
+        }
         position = page.next;
     }
     Ok(Value::Array(found))
 }
 
-async fn size(session: &mut Session) -> Result<Value, Failure> {
+async fn size(walker: &mut Walker<'_>) -> Result<Value, Failure> {
     let mut count = 0;
     let mut position = Some((Slot(0), None));
     while let Some(from) = position {
-        let page = page(session, &from, limits::SCAN_PAGE_MAX).await?;
+        let page = walker.page(&from, limits::SCAN_PAGE_MAX).await?;
         count += page.entries.len();
         position = page.next;
     }
@@ -122,13 +136,13 @@ async fn size(session: &mut Session) -> Result<Value, Failure> {
 }
 
 /// A key from a place that the clock chooses, or the first one.
-async fn random(session: &mut Session) -> Result<Value, Failure> {
+async fn random(walker: &mut Walker<'_>) -> Result<Value, Failure> {
     let nanos =
         std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().subsec_nanos();
     for from in [Slot((nanos / 64 % u32::from(Slot::COUNT)) as u16), Slot(0)] {
         let mut position = Some((from, None));
         while let Some(from) = position {
-            let page = page(session, &from, 1).await?;
+            let page = walker.page(&from, 1).await?;
             if let Some(entry) = page.entries.into_iter().next() {
                 return Ok(Value::Bulk(entry.key));
             }
@@ -139,18 +153,12 @@ async fn random(session: &mut Session) -> Result<Value, Failure> {
 }
 
 /// Deletes every key that is there, one by one: not atomic, and what is written meanwhile may stay.
-async fn flush(session: &mut Session) -> Result<Value, Failure> {
+async fn flush(walker: &mut Walker<'_>) -> Result<Value, Failure> {
     let mut position = Some((Slot(0), None));
     while let Some(from) = position {
-        let page = page(session, &from, limits::SCAN_PAGE_MAX).await?;
-        let mut waiting = Vec::new();
-        for entry in page.entries {
-            let request = KeyRequest { key: entry.key, op: KeyOp::Delete { want_old: false } };
-            waiting.push(session.ask_key(request, None));
-        }
-        for answer in waiting {
-            session.hear(answer).await?;
-        }
+        let page = walker.page(&from, limits::SCAN_PAGE_MAX).await?;
+        let keys = page.entries.into_iter().map(|entry| entry.key).collect();
+        walker.pipeline.delete(walker.level, keys).await?;
         position = page.next;
     }
     Ok(Value::Status("OK"))

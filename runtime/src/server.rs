@@ -1,10 +1,9 @@
-//! What all connections of a node share, and the port that clients come to.
+//! What all connections of a node share, and what they are told about it.
 
-use crate::commands::{err, integer, word, wrong_arity};
-use crate::connection::{level_name, serve, unknown_sub};
-use crate::driver::Shard;
+use crate::commands::{err, help, level_name, word};
 use crate::glob;
-use crate::resp::Value;
+use crate::inbox::Shard;
+use crate::resp::{Args, Value};
 use crate::stats::Stats;
 use bytes::Bytes;
 use samara_core::base::{Config, Level, NodeId, Slot};
@@ -12,9 +11,8 @@ use samara_core::rules::ring::SlotTable;
 use samara_core::rules::slots::slot_of;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::Duration;
-use tokio::net::TcpListener;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::sync::Notify;
 
 /// What all connections of a node share.
 #[derive(Debug)]
@@ -29,114 +27,168 @@ pub struct Server {
     pub node: NodeId,
     /// The cluster.
     pub config: Config,
+    /// Who holds what.
+    pub table: SlotTable,
     /// Host and client port of each member, as clients are told.
     pub addresses: BTreeMap<NodeId, (String, u16)>,
     /// How long a commit may wait for its sync, as CONFIG GET says it.
     pub durability: String,
+    /// Client connections at a time.
+    pub max_clients: u64,
+    /// Told when the node stops.
+    pub stop: Stop,
 }
 
-/// Accepts clients for as long as the process lives.
-pub async fn listen(listener: TcpListener, server: Arc<Server>) {
-    loop {
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                let id = server.stats.connections_total.fetch_add(1, Ordering::Relaxed) + 1;
-                server.stats.connections.fetch_add(1, Ordering::Relaxed);
-                let server = server.clone();
-                tokio::spawn(async move {
-                    serve(stream, server.clone(), id).await;
-                    server.stats.connections.fetch_sub(1, Ordering::Relaxed);
-                });
-            }
-            Err(error) => {
-                tracing::warn!("cannot accept a client: {error}");
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
+/// The end of serving, which connections wait for.
+#[derive(Debug, Default)]
+pub struct Stop {
+    stopping: AtomicBool,
+    wake: Notify,
+}
+
+impl Stop {
+    /// From now on connections end when their clients have been answered.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        self.wake.notify_waiters();
+    }
+
+    async fn stopped(&self) {
+        let woken = self.wake.notified();
+        tokio::pin!(woken);
+        // Enabled before the check: a stop in between is heard.
+        woken.as_mut().enable();
+        if !self.stopping.load(Ordering::SeqCst) {
+            woken.await;
         }
     }
 }
 
 impl Server {
-    /// INFO.
-    pub fn info(&self) -> Value {
+    /// Waits until the node stops.
+    pub async fn stopped(&self) {
+        self.stop.stopped().await;
+    }
+
+    /// INFO of these sections; all without any.
+    pub fn info(&self, wanted: &Args<'_>) -> Value {
+        let named = |section: &str| wanted.iter().any(|name| name.eq_ignore_ascii_case(section.as_bytes()));
+        let all = wanted.is_empty() || ["all", "default", "everything"].into_iter().any(named);
+        let mut text = String::new();
+        for (section, lines) in self.sections() {
+            if all || named(section) {
+                let gap = if text.is_empty() { "" } else { "\r\n" };
+                text.push_str(&format!("{gap}# {section}\r\n"));
+                lines.iter().for_each(|(key, value)| text.push_str(&format!("{key}:{value}\r\n")));
+            }
+        }
+        Value::Verbatim(Bytes::from(text))
+    }
+
+    fn sections(&self) -> Vec<(&'static str, Vec<(&'static str, String)>)> {
         let stats = &self.stats;
-        let up = stats.started.elapsed().as_secs();
-        Value::text(format!(
-            "# Server\r\nredis_version:7.2.0\r\nserver_name:samara\r\nsamara_version:{}\r\nredis_mode:standalone\r\n\
-             process_id:{}\r\nuptime_in_seconds:{up}\r\n\r\n# Clients\r\nconnected_clients:{}\r\n\r\n# Stats\r\n\
-             total_connections_received:{}\r\ntotal_commands_processed:{}\r\n\r\n# Replication\r\nrole:master\r\n\
-             connected_slaves:0\r\n\r\n# Cluster\r\ncluster_enabled:0\r\nsamara_node:{}\r\nsamara_members:{}\r\n\
-             samara_replication:{}\r\nsamara_shards:{}\r\nsamara_consistency:{}\r\n",
-            env!("CARGO_PKG_VERSION"),
-            std::process::id(),
-            stats.connections.load(Ordering::Relaxed),
-            stats.connections_total.load(Ordering::Relaxed),
-            stats.commands.load(Ordering::Relaxed),
-            self.node.0,
-            self.config.members.len(),
-            self.config.replication,
-            self.shards.len(),
-            level_name(self.level),
-        ))
+        let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed).to_string();
+        let server = vec![
+            ("redis_version", "7.2.4".to_string()),
+            ("server_name", "samara".into()),
+            ("samara_version", env!("CARGO_PKG_VERSION").into()),
+            ("redis_mode", "standalone".into()),
+            ("process_id", std::process::id().to_string()),
+            ("uptime_in_seconds", stats.started.elapsed().as_secs().to_string()),
+        ];
+        let clients = vec![
+            ("connected_clients", count(&stats.connections)),
+            ("maxclients", self.max_clients.to_string()),
+        ];
+        let counted = vec![
+            ("total_connections_received", count(&stats.connections_total)),
+            ("total_commands_processed", count(&stats.commands)),
+            ("rejected_connections", count(&stats.connections_refused)),
+        ];
+        let cluster = vec![
+            ("cluster_enabled", "0".to_string()),
+            ("samara_node", self.node.0.to_string()),
+            ("samara_members", self.config.members.len().to_string()),
+            ("samara_replication", self.config.replication.to_string()),
+            ("samara_shards", self.shards.len().to_string()),
+            ("samara_consistency", level_name(self.level).into()),
+            ("samara_durability", self.durability.clone()),
+        ];
+        let replication = vec![("role", "master".to_string()), ("connected_slaves", "0".into())];
+        vec![
+            ("Server", server),
+            ("Clients", clients),
+            ("Stats", counted),
+            ("Replication", replication),
+            ("Cluster", cluster),
+        ]
     }
 
     /// CONFIG.
-    pub fn config(&self, a: &[Bytes]) -> Result<Value, Value> {
+    pub fn config(&self, sub: &str, a: &Args<'_>) -> Result<Value, Value> {
         let known = [
             ("appendonly", "yes".to_string()),
             ("appendfsync", if self.durability == "sync" { "always".into() } else { "everysec".to_string() }),
             ("databases", "1".into()),
+            ("maxclients", self.max_clients.to_string()),
             ("maxmemory", "0".into()),
             ("save", String::new()),
             ("samara-consistency", level_name(self.level).into()),
             ("samara-durability", self.durability.clone()),
             ("samara-replication", self.config.replication.to_string()),
         ];
-        match (word(&a[1]).as_str(), a.len()) {
-            ("GET", 3..) => {
-                let wanted = |name: &str| {
-                    a[2..].iter().any(|glob| glob::matches(&glob.to_ascii_lowercase(), name.as_bytes()))
-                };
+        match sub {
+            "get" => {
+                let globs: Vec<Vec<u8>> = a.tail(2).iter().map(<[u8]>::to_ascii_lowercase).collect();
+                let wanted = |name: &str| globs.iter().any(|glob| glob::matches(glob, name.as_bytes()));
                 let pairs = known.into_iter().filter(|(name, _)| wanted(name));
                 Ok(Value::Map(pairs.map(|(name, value)| (Value::text(name), Value::text(value))).collect()))
             }
-            ("SET", 4..) => {
-                let name = String::from_utf8_lossy(&a[2]);
+            "set" => {
+                let name = word(&a[2]).to_ascii_lowercase();
+                if known.iter().all(|(known, _)| *known != name) {
+                    let text = [b"ERR Unknown option or number of arguments for CONFIG SET - '", &a[2], b"'"];
+                    return Err(Value::error(text.concat()));
+                }
                 Err(err(&format!(
-                    "CONFIG SET failed - '{name}' is set when the node starts: see samara node --help"
+                    "CONFIG SET failed (possibly related to argument '{name}') - it is set when the node starts: see samara node --help"
                 )))
             }
-            ("RESETSTAT", 2) => Ok(Value::Status("OK")),
-            (sub, _) => Err(unknown_sub(sub, "CONFIG")),
+            "resetstat" => Ok(Value::Status("OK")),
+            _ => Ok(help("CONFIG", "GET RESETSTAT SET")),
         }
     }
 
     /// CLUSTER.
-    pub fn cluster(&self, a: &[Bytes]) -> Result<Value, Value> {
-        match (word(&a[1]).as_str(), a.len()) {
-            ("KEYSLOT", 3) => Ok(Value::Integer(i64::from(slot_of(&a[2]).0))),
-            ("MYID", 2) => Ok(Value::text(node_name(self.node))),
-            ("INFO", 2) => Ok(Value::text(format!(
+    pub fn cluster(&self, sub: &str, a: &Args<'_>) -> Result<Value, Value> {
+        match sub {
+            "keyslot" => Ok(Value::Integer(i64::from(slot_of(&a[2]).0))),
+            "myid" => Ok(Value::text(node_name(self.node))),
+            "info" => Ok(Value::Verbatim(Bytes::from(format!(
                 "cluster_enabled:1\r\ncluster_state:ok\r\ncluster_slots_assigned:16384\r\ncluster_slots_ok:16384\r\n\
                  cluster_known_nodes:{0}\r\ncluster_size:{0}\r\ncluster_current_epoch:{1}\r\n",
                 self.config.members.len(),
                 self.config.epoch.0
-            ))),
-            ("SLOTS", 2) => Ok(self.slots()),
-            ("COUNTKEYSINSLOT" | "GETKEYSINSLOT", _) => {
-                integer(a.get(2).ok_or_else(|| wrong_arity("cluster"))?)?;
-                Err(err("not offered yet: use SCAN"))
-            }
-            (sub, _) => Err(unknown_sub(sub, "CLUSTER")),
+            )))),
+            "slots" => Ok(self.slots()),
+            _ => Ok(help("CLUSTER", "INFO KEYSLOT MYID SLOTS")),
         }
+    }
+
+    /// The replicas of a slot, as `host:port`.
+    pub fn replicas(&self, slot: Slot) -> Vec<Value> {
+        let address = |node: &NodeId| {
+            let (host, port) = self.addresses.get(node).cloned().unwrap_or_default();
+            Value::text(format!("{host}:{port}"))
+        };
+        self.table.replicas(slot).iter().map(address).collect()
     }
 
     /// Ranges of slots with equal replicas.
     fn slots(&self) -> Value {
-        let table = SlotTable::new(&self.config);
         let mut ranges: Vec<(u16, u16, &[NodeId])> = Vec::new();
         for slot in 0..Slot::COUNT {
-            let replicas = table.replicas(Slot(slot));
+            let replicas = self.table.replicas(Slot(slot));
             match ranges.last_mut() {
                 Some((_, end, held)) if *held == replicas => *end = slot,
                 _ => ranges.push((slot, slot, replicas)),
@@ -148,6 +200,7 @@ impl Server {
                 Value::text(host),
                 Value::Integer(i64::from(port)),
                 Value::text(node_name(*node)),
+                Value::Array(Vec::new()),
             ])
         };
         let range = |(from, to, replicas): (u16, u16, &[NodeId])| {

@@ -1,5 +1,6 @@
-//! What a process counts for `/metrics` and INFO.
+//! What a process counts for `/metrics` and INFO. Counting an operation is a few relaxed additions.
 
+use samara_core::base::{Failure, KeyOp, Level, Response};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::Mutex;
@@ -7,7 +8,59 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// Upper bounds of the latency histogram, seconds.
-const BOUNDS: [f64; 12] = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 5.0];
+const BOUNDS: [f64; 14] =
+    [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
+/// The same in microseconds.
+const BOUNDS_US: [u64; 14] = [
+    100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000,
+    5_000_000,
+];
+const OPERATIONS: [&str; 8] = ["get", "set", "delete", "incr", "append", "setrange", "expire", "scan"];
+const LEVELS: [&str; 3] = ["eventual", "causal", "strong"];
+const OUTCOMES: [&str; 7] =
+    ["ok", "unavailable", "timeout", "overloaded", "clockskew", "diskfull", "toolarge"];
+
+/// An operation in metrics: a place in `OPERATIONS`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Operation(u8);
+
+impl Operation {
+    /// A page of a scan.
+    pub const SCAN: Self = Self(7);
+
+    /// What `op` is counted as.
+    pub fn of(op: &KeyOp) -> Self {
+        Self(match op {
+            KeyOp::Read => 0,
+            KeyOp::Set { .. } => 1,
+            KeyOp::Delete { .. } => 2,
+            KeyOp::Add(_) | KeyOp::AddFloat(_) => 3,
+            KeyOp::Append(_) => 4,
+            KeyOp::SetRange { .. } => 5,
+            KeyOp::Expire { .. } => 6,
+        })
+    }
+}
+
+fn outcome(result: &Result<Response, Failure>) -> usize {
+    match result {
+        Ok(_) => 0,
+        Err(Failure::Unavailable) => 1,
+        Err(Failure::Timeout) => 2,
+        Err(Failure::Overloaded) => 3,
+        Err(Failure::ClockSkew) => 4,
+        Err(Failure::DiskFull) => 5,
+        Err(Failure::TooLarge) => 6,
+    }
+}
+
+/// Operations of one kind at one level.
+#[derive(Debug, Default)]
+struct Cell {
+    outcomes: [AtomicU64; OUTCOMES.len()],
+    buckets: [AtomicU64; BOUNDS.len() + 1],
+    micros: AtomicU64,
+}
 
 /// Counters of one node.
 #[derive(Debug)]
@@ -20,13 +73,23 @@ pub struct Stats {
     pub connections: AtomicU64,
     /// Connections ever.
     pub connections_total: AtomicU64,
+    /// Connections refused because there were too many.
+    pub connections_refused: AtomicU64,
+    /// Connections closed because the client did not read its answers.
+    pub slow_clients_closed: AtomicU64,
+    /// Requests that broke the protocol.
+    pub protocol_errors: AtomicU64,
     /// Commands ever.
     pub commands: AtomicU64,
-    /// By (operation, level, outcome).
-    operations: Mutex<BTreeMap<(&'static str, &'static str, &'static str), u64>>,
-    /// By (operation, level): counts per bound, sum of seconds.
-    seconds: Mutex<BTreeMap<(&'static str, &'static str), ([u64; BOUNDS.len() + 1], f64)>>,
-    errors: Mutex<BTreeMap<&'static str, u64>>,
+    /// Frames to peers that were dropped because the peer was away or too slow.
+    pub peer_frames_dropped: AtomicU64,
+    /// Connections to peers made.
+    pub peer_connections_total: AtomicU64,
+    /// Bytes of requests in flight.
+    pub request_bytes: AtomicU64,
+    /// Bytes of answers that wait to be written.
+    pub answer_bytes: AtomicU64,
+    cells: [[Cell; LEVELS.len()]; OPERATIONS.len()],
     /// The core's counters as the drivers last told them, by shard.
     core: Mutex<BTreeMap<u16, Vec<(&'static str, u64)>>>,
 }
@@ -38,10 +101,15 @@ impl Default for Stats {
             ready: AtomicBool::new(false),
             connections: AtomicU64::new(0),
             connections_total: AtomicU64::new(0),
+            connections_refused: AtomicU64::new(0),
+            slow_clients_closed: AtomicU64::new(0),
+            protocol_errors: AtomicU64::new(0),
             commands: AtomicU64::new(0),
-            operations: Mutex::default(),
-            seconds: Mutex::default(),
-            errors: Mutex::default(),
+            peer_frames_dropped: AtomicU64::new(0),
+            peer_connections_total: AtomicU64::new(0),
+            request_bytes: AtomicU64::new(0),
+            answer_bytes: AtomicU64::new(0),
+            cells: Default::default(),
             core: Mutex::default(),
         }
     }
@@ -51,25 +119,17 @@ impl Stats {
     /// An operation ended.
     pub fn record(
         &self,
-        operation: &'static str,
-        level: &'static str,
-        outcome: &'static str,
+        operation: Operation,
+        level: Level,
+        result: &Result<Response, Failure>,
         took: Duration,
     ) {
-        if let Ok(mut operations) = self.operations.lock() {
-            *operations.entry((operation, level, outcome)).or_default() += 1;
-        }
-        if let Ok(mut seconds) = self.seconds.lock() {
-            let (counts, sum) = seconds.entry((operation, level)).or_insert(([0; BOUNDS.len() + 1], 0.0));
-            let took = took.as_secs_f64();
-            counts[BOUNDS.iter().position(|bound| took <= *bound).unwrap_or(BOUNDS.len())] += 1;
-            *sum += took;
-        }
-        if outcome != "ok"
-            && let Ok(mut errors) = self.errors.lock()
-        {
-            *errors.entry(outcome).or_default() += 1;
-        }
+        let cell = &self.cells[usize::from(operation.0)][level as usize];
+        let micros = took.as_micros() as u64;
+        let bucket = BOUNDS_US.iter().position(|bound| micros <= *bound).unwrap_or(BOUNDS.len());
+        cell.outcomes[outcome(result)].fetch_add(1, Ordering::Relaxed);
+        cell.buckets[bucket].fetch_add(1, Ordering::Relaxed);
+        cell.micros.fetch_add(micros, Ordering::Relaxed);
     }
 
     /// A driver tells its core's counters.
@@ -87,50 +147,121 @@ impl Stats {
         text
     }
 
+    fn cells(&self) -> Vec<(&'static str, &'static str, &Cell)> {
+        let mut cells = Vec::new();
+        for (of_operation, op) in self.cells.iter().zip(OPERATIONS) {
+            let used = |cell: &Cell| cell.outcomes.iter().any(|count| count.load(Ordering::Relaxed) > 0);
+            let named = of_operation.iter().zip(LEVELS).filter(|(cell, _)| used(cell));
+            cells.extend(named.map(|(cell, level)| (op, level, cell)));
+        }
+        cells
+    }
+
     fn write(&self, text: &mut String) -> std::fmt::Result {
-        writeln!(
-            text,
-            "# TYPE samara_ready gauge\nsamara_ready {}",
-            u8::from(self.ready.load(Ordering::Relaxed))
-        )?;
-        writeln!(
-            text,
-            "# TYPE samara_connections gauge\nsamara_connections {}",
-            self.connections.load(Ordering::Relaxed)
-        )?;
-        writeln!(text, "# TYPE samara_operations_total counter")?;
-        for ((op, level, outcome), count) in self.operations.lock().iter().flat_map(|map| map.iter()) {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let gauges = [
+            ("ready", u64::from(self.ready.load(Ordering::Relaxed)), "Whether clients are served."),
+            ("connections", read(&self.connections), "Client connections open."),
+            ("request_bytes", read(&self.request_bytes), "Bytes of requests in flight."),
+            ("answer_bytes", read(&self.answer_bytes), "Bytes of answers that wait to be written."),
+        ];
+        for (name, value, help) in gauges {
+            writeln!(text, "# HELP samara_{name} {help}\n# TYPE samara_{name} gauge\nsamara_{name} {value}")?;
+        }
+        let counters = [
+            ("connections_total", &self.connections_total, "Client connections ever."),
+            ("connections_refused_total", &self.connections_refused, "Connections over the limit."),
+            ("slow_clients_closed_total", &self.slow_clients_closed, "Clients that did not read answers."),
+            ("commands_total", &self.commands, "Commands ever."),
+            ("peer_frames_dropped_total", &self.peer_frames_dropped, "Frames that no peer took."),
+            ("peer_connections_total", &self.peer_connections_total, "Connections to peers made."),
+        ];
+        for (name, value, help) in counters {
+            let value = read(value);
             writeln!(
                 text,
-                "samara_operations_total{{op=\"{op}\",level=\"{level}\",outcome=\"{outcome}\"}} {count}"
+                "# HELP samara_{name} {help}\n# TYPE samara_{name} counter\nsamara_{name} {value}"
             )?;
         }
-        writeln!(text, "# TYPE samara_errors_total counter")?;
-        for (kind, count) in self.errors.lock().iter().flat_map(|map| map.iter()) {
+        self.write_operations(text)?;
+        self.write_core(text)
+    }
+
+    fn write_operations(&self, text: &mut String) -> std::fmt::Result {
+        let mut errors = [0; OUTCOMES.len()];
+        writeln!(text, "# HELP samara_operations_total Operations by kind, level and outcome.")?;
+        writeln!(text, "# TYPE samara_operations_total counter")?;
+        for (op, level, cell) in self.cells() {
+            for ((outcome, count), errors) in OUTCOMES.iter().zip(&cell.outcomes).zip(&mut errors) {
+                let count = count.load(Ordering::Relaxed);
+                *errors += count;
+                if count > 0 {
+                    let labels = format!("op=\"{op}\",level=\"{level}\",outcome=\"{outcome}\"");
+                    writeln!(text, "samara_operations_total{{{labels}}} {count}")?;
+                }
+            }
+        }
+        writeln!(text, "# HELP samara_errors_total Errors by kind.\n# TYPE samara_errors_total counter")?;
+        for (kind, count) in OUTCOMES.iter().zip(errors).skip(1) {
             writeln!(text, "samara_errors_total{{kind=\"{kind}\"}} {count}")?;
         }
+        let broken = self.protocol_errors.load(Ordering::Relaxed);
+        writeln!(text, "samara_errors_total{{kind=\"protocol\"}} {broken}")?;
+        writeln!(text, "# HELP samara_operation_seconds Time from the request to its answer.")?;
         writeln!(text, "# TYPE samara_operation_seconds histogram")?;
-        for ((op, level), (counts, sum)) in self.seconds.lock().iter().flat_map(|map| map.iter()) {
+        for (op, level, cell) in self.cells() {
             let labels = format!("op=\"{op}\",level=\"{level}\"");
             let mut total = 0;
-            for (bound, count) in BOUNDS.iter().zip(counts) {
-                total += count;
+            for (at, count) in cell.buckets.iter().enumerate() {
+                total += count.load(Ordering::Relaxed);
+                let bound = BOUNDS.get(at).map_or("+Inf".to_string(), f64::to_string);
                 writeln!(text, "samara_operation_seconds_bucket{{{labels},le=\"{bound}\"}} {total}")?;
             }
-            total += counts[BOUNDS.len()];
-            writeln!(text, "samara_operation_seconds_bucket{{{labels},le=\"+Inf\"}} {total}")?;
+            let sum = cell.micros.load(Ordering::Relaxed) as f64 / 1e6;
             writeln!(text, "samara_operation_seconds_sum{{{labels}}} {sum}")?;
             writeln!(text, "samara_operation_seconds_count{{{labels}}} {total}")?;
         }
+        Ok(())
+    }
+
+    fn write_core(&self, text: &mut String) -> std::fmt::Result {
         let mut sums: BTreeMap<&'static str, u64> = BTreeMap::new();
-        for (name, count) in
-            self.core.lock().iter().flat_map(|map| map.values().flatten().copied().collect::<Vec<_>>())
-        {
-            *sums.entry(name).or_default() += count;
+        if let Ok(core) = self.core.lock() {
+            for (name, count) in core.values().flatten() {
+                *sums.entry(name).or_default() += count;
+            }
         }
         for (name, count) in sums {
             writeln!(text, "# TYPE samara_core_{name}_total counter\nsamara_core_{name}_total {count}")?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn operations_are_told_with_their_labels() {
+        let stats = Stats::default();
+        let operation = Operation::of(&KeyOp::Read);
+        stats.record(operation, Level::Strong, &Err(Failure::Timeout), Duration::from_micros(300));
+        stats.record(Operation::SCAN, Level::Causal, &Err(Failure::Timeout), Duration::from_secs(9));
+        stats.tell(0, vec![("wal_commits", 3)]);
+        stats.tell(1, vec![("wal_commits", 4)]);
+        let text = stats.render();
+        for line in [
+            "samara_operations_total{op=\"get\",level=\"strong\",outcome=\"timeout\"} 1",
+            "samara_errors_total{kind=\"timeout\"} 2",
+            "samara_operation_seconds_bucket{op=\"get\",level=\"strong\",le=\"0.00025\"} 0",
+            "samara_operation_seconds_bucket{op=\"get\",level=\"strong\",le=\"0.0005\"} 1",
+            "samara_operation_seconds_bucket{op=\"scan\",level=\"causal\",le=\"+Inf\"} 1",
+            "samara_operation_seconds_count{op=\"get\",level=\"strong\"} 1",
+            "samara_core_wal_commits_total 7",
+            "samara_ready 0",
+        ] {
+            assert!(text.lines().any(|other| other == line), "{line} is not in\n{text}");
+        }
     }
 }

@@ -200,7 +200,7 @@ fn a_directory_that_is_damaged_or_foreign_is_refused_and_left_as_it_is() {
     let table: [(&str, usize, u8, &str); 3] = [
         ("0000000000.identity", 8, 99, "format version"),
         ("0000000000.identity", 30, 99, "damaged"),
-        ("0000000000.manifest", 20, 99, "damaged"),
+        ("0000000000.manifest", 10, 99, "damaged"),
     ];
     for (file, at, byte, words) in table {
         let path = shard.join(file);
@@ -222,11 +222,12 @@ fn a_directory_that_is_damaged_or_foreign_is_refused_and_left_as_it_is() {
 
 #[test]
 fn bad_arguments_are_named_in_one_line() {
-    let table: [(&[&str], &str); 6] = [
+    let table: [(&[&str], &str); 7] = [
         (&["node", "--consistency", "weak"], "--consistency weak"),
         (&["node", "--durability", "sometimes"], "--durability sometimes"),
         (&["node", "--join", "a:1"], "--members"),
-        (&["node", "--members", "1@x"], "ID@HOST:PEERPORT"),
+        (&["node", "--members", "1@x:1"], "--members needs --node-id"),
+        (&["node", "--node-id", "1", "--members", "1@x"], "ID@HOST:PEERPORT"),
         (&["node", "--shards", "0"], "--shards 0"),
         (&["dev", "--nodes", "0"], "--nodes 0"),
     ];

@@ -136,6 +136,8 @@ pub enum ExpireWhen {
     Later,
     /// LT: only if earlier than the present one (none counts as infinite).
     Earlier,
+    /// XX LT: only if the key has an expiry, and the new one is earlier.
+    HasExpiryAndEarlier,
 }
 
 /// A client's answer.

@@ -210,6 +210,7 @@ fn expire(live: &Live<'_>, expiry: Expiry, when: ExpireWhen, want_value: bool, n
         ExpireWhen::HasExpiry => present != 0,
         ExpireWhen::Later => present != 0 && new > present,
         ExpireWhen::Earlier => present == 0 || new < present,
+        ExpireWhen::HasExpiryAndEarlier => present != 0 && new < present,
     };
     // PERSIST on a key without expiry answers 0, and a KEEPTTL-like GETEX changes nothing.
     if !holds || wanted == Some(present) {

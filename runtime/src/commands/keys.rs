@@ -1,103 +1,155 @@
 //! Commands on keys and on the key space.
+#![expect(clippy::unnecessary_wraps, reason = "all entries of the table have one type")]
 
+use super::strings::{now_ms, one};
+use super::table::Command;
 use super::{Action, KeyRequest, Many, Walk, err, integer, not_integer, syntax, word};
 use crate::reply::Shape;
-use crate::resp::Value;
-use bytes::Bytes;
+use crate::resp::{Args, Value};
 use samara_core::base::{ExpireWhen, Expiry, KeyOp};
+use std::collections::HashSet;
 
-fn each(keys: &[Bytes], op: &KeyOp) -> Action {
-    let request = |key: &Bytes| KeyRequest { key: key.clone(), op: op.clone() };
-    Action::Many(keys.iter().map(request).collect(), Many::Count)
+type Parsed = Result<Action, Value>;
+
+/// EXISTS, TOUCH: a key named twice counts twice.
+pub(super) fn count(_: &'static Command, a: &Args<'_>) -> Parsed {
+    let read = |index| KeyRequest { key: a.copy(index), op: KeyOp::Read };
+    Ok(Action::Many((1..a.len()).map(read).collect(), Many::Count))
 }
 
-fn read(key: &Bytes, shape: Shape) -> Action {
-    Action::One(KeyRequest { key: key.clone(), op: KeyOp::Read }, shape)
+/// DEL: a key named twice is deleted once.
+pub(super) fn delete(_: &'static Command, a: &Args<'_>) -> Parsed {
+    let mut seen = HashSet::new();
+    let fresh = (1..a.len()).filter(|index| a.len() == 2 || seen.insert(&a[*index]));
+    let delete = |index| KeyRequest { key: a.copy(index), op: KeyOp::Delete { want_old: false } };
+    Ok(Action::Many(fresh.map(delete).collect(), Many::Count))
 }
 
-/// Translates a command on keys; `None` if `name` is none.
-pub(super) fn parse(name: &str, a: &[Bytes]) -> Result<Option<Action>, Value> {
-    Ok(Some(match name {
-        "del" | "unlink" | "mdel" => each(&a[1..], &KeyOp::Delete { want_old: false }),
-        "exists" | "touch" => each(&a[1..], &KeyOp::Read),
-        "type" => read(&a[1], Shape::Type),
-        "ttl" => read(&a[1], Shape::Ttl { unit: 1_000, absolute: false }),
-        "pttl" => read(&a[1], Shape::Ttl { unit: 1, absolute: false }),
-        "expiretime" => read(&a[1], Shape::Ttl { unit: 1_000, absolute: true }),
-        "pexpiretime" => read(&a[1], Shape::Ttl { unit: 1, absolute: true }),
-        "meta" => read(&a[1], Shape::Meta),
-        "expire" => expire(a, 1_000, false)?,
-        "pexpire" => expire(a, 1, false)?,
-        "expireat" => expire(a, 1_000, true)?,
-        "pexpireat" => expire(a, 1, true)?,
-        "persist" => {
-            let op = KeyOp::Expire { expiry: Expiry::Clear, when: ExpireWhen::Always, want_value: false };
-            Action::One(KeyRequest { key: a[1].clone(), op }, Shape::Integer)
-        }
-        "scan" => scan(a)?,
-        "keys" => Action::Walk(Walk::Keys(a[1].clone())),
-        "dbsize" => Action::Walk(Walk::Size),
-        "randomkey" => Action::Walk(Walk::Random),
-        "flushdb" | "flushall" => match a.get(1).map(word).as_deref() {
-            None | Some("SYNC" | "ASYNC") if a.len() <= 2 => Action::Walk(Walk::Flush),
-            _ => return Err(syntax()),
-        },
-        _ => return Ok(None),
-    }))
+pub(super) fn kind(_: &'static Command, a: &Args<'_>) -> Parsed {
+    Ok(one(a, KeyOp::Read, Shape::Type))
 }
 
-fn expire(a: &[Bytes], unit: i64, absolute: bool) -> Result<Action, Value> {
-    let mut when = ExpireWhen::Always;
-    for option in &a[3..] {
-        let next = match word(option).as_str() {
-            "NX" => ExpireWhen::NoExpiry,
-            "XX" => ExpireWhen::HasExpiry,
-            "GT" => ExpireWhen::Later,
-            "LT" => ExpireWhen::Earlier,
-            _ => return Err(err(&format!("Unsupported option {}", String::from_utf8_lossy(option)))),
-        };
-        when = match (when, next) {
-            (ExpireWhen::Always, next) => next,
-            (same, next) if same == next => same,
-            (ExpireWhen::Later, ExpireWhen::Earlier) | (ExpireWhen::Earlier, ExpireWhen::Later) => {
-                return Err(err("GT and LT options at the same time are not compatible"));
-            }
-            (ExpireWhen::HasExpiry, order @ (ExpireWhen::Later | ExpireWhen::Earlier))
-            | (order @ (ExpireWhen::Later | ExpireWhen::Earlier), ExpireWhen::HasExpiry) => order,
-            _ => return Err(err("NX and XX, GT or LT options at the same time are not compatible")),
-        };
+pub(super) fn ttl(_: &'static Command, a: &Args<'_>) -> Parsed {
+    Ok(one(a, KeyOp::Read, Shape::Ttl { unit: 1_000, absolute: false }))
+}
+
+pub(super) fn pttl(_: &'static Command, a: &Args<'_>) -> Parsed {
+    Ok(one(a, KeyOp::Read, Shape::Ttl { unit: 1, absolute: false }))
+}
+
+pub(super) fn expiretime(_: &'static Command, a: &Args<'_>) -> Parsed {
+    Ok(one(a, KeyOp::Read, Shape::Ttl { unit: 1_000, absolute: true }))
+}
+
+pub(super) fn pexpiretime(_: &'static Command, a: &Args<'_>) -> Parsed {
+    Ok(one(a, KeyOp::Read, Shape::Ttl { unit: 1, absolute: true }))
+}
+
+pub(super) fn meta(_: &'static Command, a: &Args<'_>) -> Parsed {
+    Ok(one(a, KeyOp::Read, Shape::Meta))
+}
+
+pub(super) fn persist(_: &'static Command, a: &Args<'_>) -> Parsed {
+    let op = KeyOp::Expire { expiry: Expiry::Clear, when: ExpireWhen::Always, want_value: false };
+    Ok(one(a, op, Shape::Integer))
+}
+
+pub(super) fn keys(_: &'static Command, a: &Args<'_>) -> Parsed {
+    Ok(Action::Walk(Walk::Keys(a.copy(1))))
+}
+
+pub(super) fn dbsize(_: &'static Command, _: &Args<'_>) -> Parsed {
+    Ok(Action::Walk(Walk::Size))
+}
+
+pub(super) fn randomkey(_: &'static Command, _: &Args<'_>) -> Parsed {
+    Ok(Action::Walk(Walk::Random))
+}
+
+pub(super) fn flush(_: &'static Command, a: &Args<'_>) -> Parsed {
+    match a.at(1).map(word).as_deref() {
+        None | Some("SYNC" | "ASYNC") if a.len() <= 2 => Ok(Action::Walk(Walk::Flush)),
+        _ => Err(syntax()),
     }
-    let name = String::from_utf8_lossy(&a[0]).to_ascii_lowercase();
-    let invalid = || err(&format!("invalid expire time in '{name}' command"));
-    let millis = integer(&a[2])?.checked_mul(unit).filter(|millis| *millis < 1 << 47).ok_or_else(invalid)?;
+}
+
+pub(super) fn expire(command: &'static Command, a: &Args<'_>) -> Parsed {
+    change_expiry(command, a, 1_000, false)
+}
+
+pub(super) fn pexpire(command: &'static Command, a: &Args<'_>) -> Parsed {
+    change_expiry(command, a, 1, false)
+}
+
+pub(super) fn expireat(command: &'static Command, a: &Args<'_>) -> Parsed {
+    change_expiry(command, a, 1_000, true)
+}
+
+pub(super) fn pexpireat(command: &'static Command, a: &Args<'_>) -> Parsed {
+    change_expiry(command, a, 1, true)
+}
+
+/// NX, XX, GT, LT. XX adds nothing to GT: a key without expiry is never before any time.
+fn expire_when(a: &Args<'_>) -> Result<ExpireWhen, Value> {
+    let (mut nx, mut xx, mut gt, mut lt) = (false, false, false, false);
+    for option in a.tail(3).iter() {
+        match word(option).as_str() {
+            "NX" => nx = true,
+            "XX" => xx = true,
+            "GT" => gt = true,
+            "LT" => lt = true,
+            _ => return Err(Value::error([b"ERR Unsupported option ", option].concat())),
+        }
+    }
+    if nx && (xx || gt || lt) {
+        return Err(err("NX and XX, GT or LT options at the same time are not compatible"));
+    }
+    if gt && lt {
+        return Err(err("GT and LT options at the same time are not compatible"));
+    }
+    Ok(match (nx, xx, gt, lt) {
+        (true, ..) => ExpireWhen::NoExpiry,
+        (_, _, true, _) => ExpireWhen::Later,
+        (_, true, _, true) => ExpireWhen::HasExpiryAndEarlier,
+        (_, _, _, true) => ExpireWhen::Earlier,
+        (_, true, ..) => ExpireWhen::HasExpiry,
+        _ => ExpireWhen::Always,
+    })
+}
+
+fn change_expiry(command: &'static Command, a: &Args<'_>, unit: i64, absolute: bool) -> Parsed {
+    let when = expire_when(a)?;
+    let invalid = || err(&format!("invalid expire time in '{}' command", command.name));
+    let millis = integer(&a[2])?.checked_mul(unit).ok_or_else(invalid)?;
+    if !absolute {
+        millis.checked_add(now_ms()).ok_or_else(invalid)?;
+    }
     // A time that has passed deletes the key: the Unix epoch, or no time at all, is such a time.
     let expiry = match (absolute, u64::try_from(millis)) {
         (true, Ok(at)) => Expiry::At(at.max(1)),
         (false, Ok(after)) => Expiry::After(after),
         (_, Err(_)) => Expiry::At(1),
     };
-    let op = KeyOp::Expire { expiry, when, want_value: false };
-    Ok(Action::One(KeyRequest { key: a[1].clone(), op }, Shape::Integer))
+    Ok(one(a, KeyOp::Expire { expiry, when, want_value: false }, Shape::Integer))
 }
 
-fn scan(a: &[Bytes]) -> Result<Action, Value> {
+pub(super) fn scan(_: &'static Command, a: &Args<'_>) -> Parsed {
     let cursor = std::str::from_utf8(&a[1]).ok().and_then(|text| text.parse::<u64>().ok());
     let cursor = cursor.ok_or_else(|| err("invalid cursor"))?;
     let (mut pattern, mut count, mut strings) = (None, 10, true);
-    let mut options = a[2..].iter();
-    while let Some(option) = options.next() {
-        let argument = options.next().ok_or_else(syntax)?;
-        match word(option).as_str() {
-            "MATCH" => pattern = Some(argument.clone()),
+    let mut at = 2;
+    while at < a.len() {
+        let (option, argument) = (word(&a[at]), a.at(at + 1).ok_or_else(syntax)?);
+        match option.as_str() {
+            "MATCH" => pattern = Some(a.copy(at + 1)),
             "COUNT" => {
-                count = u64::try_from(integer(argument)?).map_err(|_| not_integer())?;
-                if count == 0 {
-                    return Err(syntax());
-                }
+                let number = integer(argument).map_err(|_| not_integer())?;
+                count = u64::try_from(number).ok().filter(|count| *count > 0).ok_or_else(syntax)?;
             }
             "TYPE" => strings = argument.eq_ignore_ascii_case(b"string"),
             _ => return Err(syntax()),
         }
+        at += 2;
     }
     Ok(Action::Walk(Walk::Scan { cursor, pattern, count, strings }))
 }

@@ -1,13 +1,14 @@
 //! Redis commands: a table of what there is, and the translation of each into operations of the core.
 
 mod keys;
+mod number;
 mod strings;
 mod table;
 
 use crate::reply::Shape;
-use crate::resp::Value;
+use crate::resp::{Args, Value};
 use bytes::Bytes;
-use samara_core::base::{KeyOp, limits};
+use samara_core::base::{KeyOp, Level, limits};
 
 pub use table::{COMMANDS, Command, find};
 
@@ -31,8 +32,8 @@ pub enum Action {
     Many(Vec<KeyRequest>, Many),
     /// Something on the whole key space.
     Walk(Walk),
-    /// Something about the connection itself.
-    Connection,
+    /// Something about the connection or the server: the command's full name.
+    Own(&'static str),
 }
 
 /// How the answers of several operations are put together.
@@ -72,7 +73,7 @@ pub enum Walk {
 
 /// An error of the ERR kind.
 pub(crate) fn err(text: &str) -> Value {
-    Value::Error(format!("ERR {text}"))
+    Value::error(format!("ERR {text}"))
 }
 
 pub(crate) fn syntax() -> Value {
@@ -83,49 +84,96 @@ pub(crate) fn not_integer() -> Value {
     err("value is not an integer or out of range")
 }
 
-/// An integer argument, as strictly as Redis reads it.
-pub(crate) fn integer(argument: &Bytes) -> Result<i64, Value> {
+/// An integer argument, as strictly as Valkey reads it.
+pub(crate) fn integer(argument: &[u8]) -> Result<i64, Value> {
     samara_core::rules::register::parse_integer(argument).ok_or_else(not_integer)
 }
 
-/// A command's arguments in upper case where they are words.
-pub(crate) fn word(argument: &Bytes) -> String {
+/// An argument in upper case, where it is a word.
+pub(crate) fn word(argument: &[u8]) -> String {
     String::from_utf8_lossy(argument).to_ascii_uppercase()
 }
 
 /// The error for a wrong number of arguments.
 pub fn wrong_arity(name: &str) -> Value {
-    err(&format!("wrong number of arguments for '{}' command", name.to_ascii_lowercase()))
+    err(&format!("wrong number of arguments for '{name}' command"))
 }
 
-fn unknown(arguments: &[Bytes]) -> Value {
-    let shown = |argument: &Bytes| String::from_utf8_lossy(&argument[..argument.len().min(128)]).into_owned();
-    let mut rest = String::new();
-    for argument in &arguments[1..] {
+/// At most so many bytes of an argument, up to a NUL, as C prints them.
+fn shown(argument: &[u8], most: usize) -> &[u8] {
+    let end = argument.iter().position(|byte| *byte == 0).unwrap_or(argument.len());
+    &argument[..end.min(most)]
+}
+
+fn unknown(a: &Args<'_>) -> Value {
+    let mut rest = Vec::new();
+    for argument in a.tail(1).iter() {
         if rest.len() >= 128 {
             break;
         }
-        rest.push_str(&format!("'{}' ", shown(argument)));
+        let room = 128 - rest.len();
+        rest.push(b'\'');
+        rest.extend_from_slice(shown(argument, room));
+        rest.extend_from_slice(b"' ");
     }
-    err(&format!("unknown command '{}', with args beginning with: {rest}", shown(&arguments[0])))
+    let text =
+        [b"ERR unknown command '", shown(&a[0], 128), b"', with args beginning with: ", &rest].concat();
+    Value::error(text)
 }
 
-/// Translates a request. `Err` is the reply.
-pub fn parse(arguments: &[Bytes]) -> Result<Action, Value> {
-    let Some(command) = find(&arguments[0]) else {
-        return Err(unknown(arguments));
+/// The error for a subcommand that is not there.
+pub(crate) fn unknown_sub(sub: &[u8], command: &str) -> Value {
+    let command = command.to_ascii_uppercase();
+    let text =
+        [b"ERR unknown subcommand '", shown(sub, 128), b"'. Try ", command.as_bytes(), b" HELP."].concat();
+    Value::error(text)
+}
+
+/// The answer of a HELP subcommand.
+pub(crate) fn help(command: &str, subs: &str) -> Value {
+    let line = |text: String| Value::Bulk(Bytes::from(text));
+    Value::Array(vec![
+        line(format!("{command} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:")),
+        line(format!("{subs} HELP")),
+    ])
+}
+
+/// Translates a request, which is not empty. `Err` is the reply.
+pub fn parse(a: &Args<'_>) -> Result<Action, Value> {
+    let Some(mut command) = find(&a[0]) else {
+        return Err(unknown(a));
     };
-    if !command.takes(arguments.len()) {
+    if let (false, Some(sub)) = (command.subs.is_empty(), a.at(1)) {
+        let found = command.subs.iter().find(|candidate| candidate.is_sub(sub));
+        command = match found {
+            Some(sub) => sub,
+            // COMMAND is a command of its own as well.
+            None => return Err(unknown_sub(sub, command.name)),
+        };
+    }
+    if !command.takes(a.len()) {
         return Err(wrong_arity(command.name));
     }
-    for key in command.keys(arguments) {
+    for key in command.keys(a) {
         if key.len() > limits::KEY_BYTES_MAX {
-            return Err(Value::Error(format!("TOOLARGE a key is at most {} bytes", limits::KEY_BYTES_MAX)));
+            return Err(Value::error(format!("TOOLARGE a key is at most {} bytes", limits::KEY_BYTES_MAX)));
         }
     }
-    let action = strings::parse(command.name, arguments)?;
-    match action {
-        Some(action) => Ok(action),
-        None => keys::parse(command.name, arguments).map(|action| action.unwrap_or(Action::Connection)),
+    (command.parse)(command, a)
+}
+
+/// The name of a level.
+pub fn level_name(level: Level) -> &'static str {
+    match level {
+        Level::Strong => "strong",
+        Level::Causal => "causal",
+        Level::Eventual => "eventual",
     }
+}
+
+/// The level of a name, in any case.
+pub fn parse_level(name: &str) -> Option<Level> {
+    [Level::Strong, Level::Causal, Level::Eventual]
+        .into_iter()
+        .find(|level| level_name(*level).eq_ignore_ascii_case(name))
 }

@@ -1,150 +1,224 @@
 //! Commands on values.
+#![expect(clippy::unnecessary_wraps, reason = "all entries of the table have one type")]
 
+use super::number::is_float;
+use super::table::Command;
 use super::{Action, KeyRequest, Many, err, integer, syntax, word, wrong_arity};
 use crate::reply::Shape;
-use crate::resp::Value;
-use bytes::Bytes;
+use crate::resp::{Args, Value};
 use samara_core::base::{ExpireWhen, Expiry, KeyOp, When, limits};
+use std::collections::HashSet;
+use std::time::{SystemTime, UNIX_EPOCH};
 
-fn one(key: &Bytes, op: KeyOp, shape: Shape) -> Action {
-    Action::One(KeyRequest { key: key.clone(), op }, shape)
+type Parsed = Result<Action, Value>;
+
+/// An operation on the key that is the first argument.
+pub(super) fn one(a: &Args<'_>, op: KeyOp, shape: Shape) -> Action {
+    Action::One(KeyRequest { key: a.copy(1), op }, shape)
 }
 
-fn plain_set(value: &Bytes, expiry: Expiry, when: When, want_old: bool) -> KeyOp {
-    KeyOp::Set { value: value.clone(), expiry, when, want_old }
+fn store(a: &Args<'_>, value: usize, expiry: Expiry, when: When, want_old: bool) -> KeyOp {
+    KeyOp::Set { value: a.copy(value), expiry, when, want_old }
 }
 
-/// Translates a command on values; `None` if `name` is none.
-pub(super) fn parse(name: &str, a: &[Bytes]) -> Result<Option<Action>, Value> {
-    Ok(Some(match name {
-        "get" => one(&a[1], KeyOp::Read, Shape::Value),
-        "set" => set(a)?,
-        "setnx" => one(&a[1], plain_set(&a[2], Expiry::Clear, When::Absent, false), Shape::Applied),
-        "setex" => timed_set(a, 1_000)?,
-        "psetex" => timed_set(a, 1)?,
-        "getset" => one(&a[1], plain_set(&a[2], Expiry::Clear, When::Always, true), Shape::Old),
-        "getdel" => one(&a[1], KeyOp::Delete { want_old: true }, Shape::Old),
-        "getex" => getex(a)?,
-        "cas" => {
-            one(&a[1], plain_set(&a[3], Expiry::Keep, When::Equals(a[2].clone()), false), Shape::Applied)
-        }
-        "append" => one(&a[1], KeyOp::Append(a[2].clone()), Shape::Integer),
-        "strlen" => one(&a[1], KeyOp::Read, Shape::Length),
-        "getrange" | "substr" => {
-            let (start, end) = (integer(&a[2])?, integer(&a[3])?);
-            one(&a[1], KeyOp::Read, Shape::Range(start, end))
-        }
-        "setrange" => set_range(a)?,
-        "incr" => one(&a[1], KeyOp::Add(1), Shape::Integer),
-        "decr" => one(&a[1], KeyOp::Add(-1), Shape::Integer),
-        "incrby" => one(&a[1], KeyOp::Add(integer(&a[2])?), Shape::Integer),
-        "decrby" => {
-            let delta = integer(&a[2])?.checked_neg().ok_or_else(|| err("decrement would overflow"))?;
-            one(&a[1], KeyOp::Add(delta), Shape::Integer)
-        }
-        "incrbyfloat" => {
-            let number = std::str::from_utf8(&a[2]).ok().and_then(|text| text.parse::<f64>().ok());
-            if number.is_none_or(f64::is_nan) {
-                return Err(err("value is not a valid float"));
-            }
-            one(&a[1], KeyOp::AddFloat(a[2].clone()), Shape::Old)
-        }
-        "mget" => {
-            let reads = a[1..].iter().map(|key| KeyRequest { key: key.clone(), op: KeyOp::Read });
-            Action::Many(reads.collect(), Many::Values)
-        }
-        "mset" => {
-            if a.len() % 2 == 0 {
-                return Err(wrong_arity("mset"));
-            }
-            let pairs = a[1..].chunks(2);
-            let set = |pair: &[Bytes]| KeyRequest {
-                key: pair[0].clone(),
-                op: plain_set(&pair[1], Expiry::Clear, When::Always, false),
-            };
-            Action::Many(pairs.map(set).collect(), Many::Ok)
-        }
-        _ => return Ok(None),
-    }))
+pub(super) fn get(_: &'static Command, a: &Args<'_>) -> Parsed {
+    Ok(one(a, KeyOp::Read, Shape::Value))
 }
 
-fn set_range(a: &[Bytes]) -> Result<Action, Value> {
+pub(super) fn setnx(_: &'static Command, a: &Args<'_>) -> Parsed {
+    Ok(one(a, store(a, 2, Expiry::Clear, When::Absent, false), Shape::Applied))
+}
+
+pub(super) fn getset(_: &'static Command, a: &Args<'_>) -> Parsed {
+    Ok(one(a, store(a, 2, Expiry::Clear, When::Always, true), Shape::Old))
+}
+
+pub(super) fn getdel(_: &'static Command, a: &Args<'_>) -> Parsed {
+    Ok(one(a, KeyOp::Delete { want_old: true }, Shape::Old))
+}
+
+pub(super) fn cas(_: &'static Command, a: &Args<'_>) -> Parsed {
+    Ok(one(a, store(a, 3, Expiry::Keep, When::Equals(a.copy(2)), false), Shape::Applied))
+}
+
+pub(super) fn append(_: &'static Command, a: &Args<'_>) -> Parsed {
+    Ok(one(a, KeyOp::Append(a.copy(2)), Shape::Integer))
+}
+
+pub(super) fn strlen(_: &'static Command, a: &Args<'_>) -> Parsed {
+    Ok(one(a, KeyOp::Read, Shape::Length))
+}
+
+pub(super) fn getrange(_: &'static Command, a: &Args<'_>) -> Parsed {
+    let (start, end) = (integer(&a[2])?, integer(&a[3])?);
+    Ok(one(a, KeyOp::Read, Shape::Range(start, end)))
+}
+
+pub(super) fn incr(_: &'static Command, a: &Args<'_>) -> Parsed {
+    Ok(one(a, KeyOp::Add(1), Shape::Integer))
+}
+
+pub(super) fn decr(_: &'static Command, a: &Args<'_>) -> Parsed {
+    Ok(one(a, KeyOp::Add(-1), Shape::Integer))
+}
+
+pub(super) fn incrby(_: &'static Command, a: &Args<'_>) -> Parsed {
+    Ok(one(a, KeyOp::Add(integer(&a[2])?), Shape::Integer))
+}
+
+pub(super) fn decrby(_: &'static Command, a: &Args<'_>) -> Parsed {
+    let delta = integer(&a[2])?.checked_neg().ok_or_else(|| err("decrement would overflow"))?;
+    Ok(one(a, KeyOp::Add(delta), Shape::Integer))
+}
+
+pub(super) fn incrbyfloat(_: &'static Command, a: &Args<'_>) -> Parsed {
+    if !is_float(&a[2]) {
+        return Err(err("value is not a valid float"));
+    }
+    Ok(one(a, KeyOp::AddFloat(a.copy(2)), Shape::Old))
+}
+
+pub(super) fn mget(_: &'static Command, a: &Args<'_>) -> Parsed {
+    let read = |index| KeyRequest { key: a.copy(index), op: KeyOp::Read };
+    Ok(Action::Many((1..a.len()).map(read).collect(), Many::Values))
+}
+
+/// The last value given for a key counts; the operations run side by side, so that an earlier one must not be sent.
+pub(super) fn mset(_: &'static Command, a: &Args<'_>) -> Parsed {
+    if a.len().is_multiple_of(2) {
+        return Err(wrong_arity("mset"));
+    }
+    let mut seen = HashSet::new();
+    let mut requests = Vec::with_capacity(a.len() / 2);
+    for index in (1..a.len()).step_by(2).rev() {
+        if seen.insert(&a[index]) {
+            let op = store(a, index + 1, Expiry::Clear, When::Always, false);
+            requests.push(KeyRequest { key: a.copy(index), op });
+        }
+    }
+    requests.reverse();
+    Ok(Action::Many(requests, Many::Ok))
+}
+
+pub(super) fn setrange(_: &'static Command, a: &Args<'_>) -> Parsed {
     let offset = integer(&a[2])?;
     if offset < 0 {
         return Err(err("offset is out of range"));
     }
-    let offset = u32::try_from(offset).ok().filter(|at| *at as usize + a[3].len() <= limits::VALUE_BYTES_MAX);
+    if a[3].is_empty() {
+        return Ok(one(a, KeyOp::Read, Shape::Length));
+    }
+    let fits = |at: &u32| *at as usize + a[3].len() <= limits::VALUE_BYTES_MAX;
+    let offset = u32::try_from(offset).ok().filter(fits);
     let offset = offset.ok_or_else(|| err("string exceeds maximum allowed size (proto-max-bulk-len)"))?;
-    Ok(one(&a[1], KeyOp::SetRange { offset, data: a[3].clone() }, Shape::Integer))
+    Ok(one(a, KeyOp::SetRange { offset, data: a.copy(3) }, Shape::Integer))
 }
 
-/// An expiry argument: `unit` milliseconds each, positive, and not overflowing.
-fn expiry(argument: &Bytes, unit: i64, absolute: bool, command: &str) -> Result<Expiry, Value> {
+/// Milliseconds since the Unix epoch.
+pub(super) fn now_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as i64
+}
+
+/// An expiry argument, in units of `unit` milliseconds: positive, and not overflowing (PROTOCOL T2).
+fn expiry(argument: &[u8], unit: i64, absolute: bool, command: &str) -> Result<Expiry, Value> {
     let invalid = || err(&format!("invalid expire time in '{command}' command"));
-    let number = integer(argument)?;
-    let millis = number.checked_mul(unit).filter(|millis| *millis > 0).ok_or_else(invalid)?;
-    // T2: a time that would overflow the clock's 48 bits is an error.
-    if millis >= 1 << 47 {
-        return Err(invalid());
+    let millis = integer(argument)?.checked_mul(unit).filter(|millis| *millis > 0).ok_or_else(invalid)?;
+    if absolute {
+        return Ok(Expiry::At(millis as u64));
     }
-    Ok(if absolute { Expiry::At(millis as u64) } else { Expiry::After(millis as u64) })
+    millis.checked_add(now_ms()).ok_or_else(invalid)?;
+    Ok(Expiry::After(millis as u64))
 }
 
-fn timed_set(a: &[Bytes], unit: i64) -> Result<Action, Value> {
-    let command = if unit == 1 { "psetex" } else { "setex" };
-    let expiry = expiry(&a[2], unit, false, command)?;
-    Ok(one(&a[1], plain_set(&a[3], expiry, When::Always, false), Shape::Ok))
+pub(super) fn setex(command: &'static Command, a: &Args<'_>) -> Parsed {
+    timed_set(command, a, 1_000)
 }
 
-/// The expiry that an option names, if it is one.
-fn expiry_option(option: &str, next: Option<&Bytes>, command: &str) -> Option<Result<Expiry, Value>> {
-    let (unit, absolute) = match option {
-        "EX" => (1_000, false),
-        "PX" => (1, false),
-        "EXAT" => (1_000, true),
-        "PXAT" => (1, true),
-        _ => return None,
-    };
-    Some(next.map_or_else(|| Err(syntax()), |next| expiry(next, unit, absolute, command)))
+pub(super) fn psetex(command: &'static Command, a: &Args<'_>) -> Parsed {
+    timed_set(command, a, 1)
 }
 
-fn set(a: &[Bytes]) -> Result<Action, Value> {
-    let (mut chosen, mut when, mut want_old) = (None, When::Always, false);
-    let mut at = 3;
-    while at < a.len() {
-        let option = word(&a[at]);
-        if let Some(expiry) = expiry_option(&option, a.get(at + 1), "set") {
-            if chosen.replace(expiry?).is_some() {
-                return Err(syntax());
+fn timed_set(command: &'static Command, a: &Args<'_>, unit: i64) -> Parsed {
+    let expiry = expiry(&a[2], unit, false, command.name)?;
+    Ok(one(a, store(a, 3, expiry, When::Always, false), Shape::Ok))
+}
+
+/// What the options of SET and GETEX say. Valkey reads all of them before it looks at any number.
+#[derive(Default)]
+struct Options {
+    /// The option that names an expiry, and the place of its argument.
+    expiry: Option<(&'static str, usize)>,
+    keep: bool,
+    persist: bool,
+    absent: bool,
+    present: bool,
+    equals: Option<usize>,
+    get: bool,
+}
+
+impl Options {
+    fn parse(a: &Args<'_>, from: usize, set: bool) -> Result<Self, Value> {
+        let mut options = Self::default();
+        let mut at = from;
+        while at < a.len() {
+            let option = word(&a[at]);
+            let timed = ["EX", "PX", "EXAT", "PXAT"].into_iter().find(|name| *name == option);
+            match (option.as_str(), timed) {
+                (_, Some(name)) if at + 1 < a.len() && options.may_expire(name) => {
+                    options.expiry = Some((name, at + 1));
+                    at += 1;
+                }
+                ("KEEPTTL", _) if set && options.expiry.is_none() => options.keep = true,
+                ("PERSIST", _) if !set && options.expiry.is_none() => options.persist = true,
+                ("NX", _) if set && !options.present && options.equals.is_none() => options.absent = true,
+                ("XX", _) if set && !options.absent && options.equals.is_none() => options.present = true,
+                ("IFEQ", _) if set && !options.absent && !options.present && at + 1 < a.len() => {
+                    at += 1;
+                    options.equals = Some(at);
+                }
+                ("GET", _) if set => options.get = true,
+                _ => return Err(syntax()),
             }
-            at += 2;
-            continue;
+            at += 1;
         }
-        match option.as_str() {
-            "KEEPTTL" if chosen.is_none() => chosen = Some(Expiry::Keep),
-            "NX" if when == When::Always => when = When::Absent,
-            "XX" if when == When::Always => when = When::Present,
-            "IFEQ" if when == When::Always && at + 1 < a.len() => {
-                at += 1;
-                when = When::Equals(a[at].clone());
-            }
-            "GET" => want_old = true,
-            _ => return Err(syntax()),
-        }
-        at += 1;
+        Ok(options)
     }
-    let shape = if want_old { Shape::Old } else { Shape::OkOrNull };
-    Ok(one(&a[1], plain_set(&a[2], chosen.unwrap_or(Expiry::Clear), when, want_old), shape))
+
+    fn may_expire(&self, name: &str) -> bool {
+        !self.keep && !self.persist && self.expiry.is_none_or(|(other, _)| other == name)
+    }
+
+    fn expiry(&self, a: &Args<'_>, command: &str) -> Result<Option<Expiry>, Value> {
+        let Some((name, at)) = self.expiry else {
+            return Ok(self.keep.then_some(Expiry::Keep));
+        };
+        let unit = if name.starts_with('E') { 1_000 } else { 1 };
+        expiry(&a[at], unit, name.ends_with("AT"), command).map(Some)
+    }
 }
 
-fn getex(a: &[Bytes]) -> Result<Action, Value> {
-    let expiry = match a.get(2).map(word) {
-        None => return Ok(one(&a[1], KeyOp::Read, Shape::Value)),
-        Some(option) if option == "PERSIST" && a.len() == 3 => Expiry::Clear,
-        Some(option) => match expiry_option(&option, a.get(3), "getex") {
-            Some(expiry) if a.len() == 4 => expiry?,
-            _ => return Err(syntax()),
-        },
+pub(super) fn set(_: &'static Command, a: &Args<'_>) -> Parsed {
+    if a.len() == 3 {
+        return Ok(one(a, store(a, 2, Expiry::Clear, When::Always, false), Shape::Ok));
+    }
+    let options = Options::parse(a, 3, true)?;
+    let expiry = options.expiry(a, "set")?.unwrap_or(Expiry::Clear);
+    let when = match (options.absent, options.present, options.equals) {
+        (true, ..) => When::Absent,
+        (_, true, _) => When::Present,
+        (_, _, Some(at)) => When::Equals(a.copy(at)),
+        _ => When::Always,
     };
-    Ok(one(&a[1], KeyOp::Expire { expiry, when: ExpireWhen::Always, want_value: true }, Shape::Old))
+    let shape = if options.get { Shape::Old } else { Shape::OkOrNull };
+    Ok(one(a, store(a, 2, expiry, when, options.get), shape))
+}
+
+pub(super) fn getex(_: &'static Command, a: &Args<'_>) -> Parsed {
+    let options = Options::parse(a, 2, false)?;
+    let expiry = match options.expiry(a, "getex")? {
+        Some(expiry) => expiry,
+        None if options.persist => Expiry::Clear,
+        None => return Ok(one(a, KeyOp::Read, Shape::Value)),
+    };
+    Ok(one(a, KeyOp::Expire { expiry, when: ExpireWhen::Always, want_value: true }, Shape::Old))
 }

@@ -1,102 +1,161 @@
 //! The table of commands, as COMMAND tells it.
 
-use bytes::Bytes;
+use super::{Action, keys, strings};
+use crate::resp::{Args, Value};
 
-/// A command.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A command, or a subcommand under its full name (`client|id`).
+#[derive(Debug)]
 pub struct Command {
     /// Its name, in lower case.
     pub name: &'static str,
     /// Arguments with the name; negative: at least so many.
     pub arity: i32,
-    /// Whether it writes.
-    pub write: bool,
+    /// What COMMAND says about it.
+    pub flags: &'static [&'static str],
     /// Position of the first key; 0 = none.
     pub first: usize,
     /// Position of the last key; negative counts from the end.
     pub last: i32,
     /// Distance between keys.
     pub step: usize,
+    /// Its subcommands.
+    pub subs: &'static [Command],
+    pub(super) parse: Parse,
 }
 
-const fn read(name: &'static str, arity: i32, first: usize, last: i32, step: usize) -> Command {
-    Command { name, arity, write: false, first, last, step }
+pub(super) type Parse = fn(&'static Command, &Args<'_>) -> Result<Action, Value>;
+
+const READ: &[&str] = &["readonly", "fast"];
+const WRITE: &[&str] = &["write", "denyoom"];
+const OWN: &[&str] = &["noscript", "loading", "stale", "fast"];
+const WALK: &[&str] = &["readonly"];
+
+const fn key(name: &'static str, arity: i32, flags: &'static [&'static str], parse: Parse) -> Command {
+    Command { name, arity, flags, first: 1, last: 1, step: 1, subs: &[], parse }
 }
 
-const fn write(name: &'static str, arity: i32, first: usize, last: i32, step: usize) -> Command {
-    Command { name, arity, write: true, first, last, step }
+const fn keys_to_end(
+    name: &'static str,
+    arity: i32,
+    flags: &'static [&'static str],
+    parse: Parse,
+) -> Command {
+    Command { name, arity, flags, first: 1, last: -1, step: 1, subs: &[], parse }
 }
 
-const fn other(name: &'static str, arity: i32) -> Command {
-    Command { name, arity, write: false, first: 0, last: 0, step: 0 }
+const fn bare(name: &'static str, arity: i32, flags: &'static [&'static str], parse: Parse) -> Command {
+    Command { name, arity, flags, first: 0, last: 0, step: 0, subs: &[], parse }
 }
+
+const fn own(name: &'static str, arity: i32) -> Command {
+    bare(name, arity, OWN, |command, _| Ok(Action::Own(command.name)))
+}
+
+const fn container(name: &'static str, arity: i32, subs: &'static [Command]) -> Command {
+    let mut command = own(name, arity);
+    command.subs = subs;
+    command
+}
+
+const CLIENT: &[Command] = &[
+    own("client|getname", 2),
+    own("client|help", 2),
+    own("client|id", 2),
+    own("client|info", 2),
+    own("client|no-evict", 3),
+    own("client|no-touch", 3),
+    own("client|reply", 3),
+    own("client|setinfo", 4),
+    own("client|setname", 3),
+];
+
+const CLUSTER: &[Command] = &[
+    own("cluster|help", 2),
+    own("cluster|info", 2),
+    own("cluster|keyslot", 3),
+    own("cluster|myid", 2),
+    own("cluster|slots", 2),
+];
+
+const COMMAND: &[Command] = &[
+    own("command|count", 2),
+    own("command|docs", -2),
+    own("command|getkeys", -3),
+    own("command|help", 2),
+    own("command|info", -2),
+    own("command|list", -2),
+];
+
+const CONFIG: &[Command] =
+    &[own("config|get", -3), own("config|help", 2), own("config|resetstat", 2), own("config|set", -4)];
 
 /// Every command there is, by name.
 pub const COMMANDS: &[Command] = &[
-    write("append", 3, 1, 1, 1),
-    write("cas", 4, 1, 1, 1),
-    other("client", -2),
-    other("cluster", -2),
-    other("command", -1),
-    other("config", -2),
-    other("consistency", -1),
-    other("dbsize", 1),
-    write("decr", 2, 1, 1, 1),
-    write("decrby", 3, 1, 1, 1),
-    write("del", -2, 1, -1, 1),
-    other("echo", 2),
-    read("exists", -2, 1, -1, 1),
-    write("expire", -3, 1, 1, 1),
-    write("expireat", -3, 1, 1, 1),
-    read("expiretime", 2, 1, 1, 1),
-    Command { name: "flushall", arity: -1, write: true, first: 0, last: 0, step: 0 },
-    Command { name: "flushdb", arity: -1, write: true, first: 0, last: 0, step: 0 },
-    read("get", 2, 1, 1, 1),
-    write("getdel", 2, 1, 1, 1),
-    write("getex", -2, 1, 1, 1),
-    read("getrange", 4, 1, 1, 1),
-    write("getset", 3, 1, 1, 1),
-    other("hello", -1),
-    Command { name: "idempotent", arity: -3, write: true, first: 0, last: 0, step: 0 },
-    write("incr", 2, 1, 1, 1),
-    write("incrby", 3, 1, 1, 1),
-    write("incrbyfloat", 3, 1, 1, 1),
-    other("info", -1),
-    other("keys", 2),
-    write("mdel", -2, 1, -1, 1),
-    read("meta", 2, 1, 1, 1),
-    read("mget", -2, 1, -1, 1),
-    write("mset", -3, 1, -1, 2),
-    write("persist", 2, 1, 1, 1),
-    write("pexpire", -3, 1, 1, 1),
-    write("pexpireat", -3, 1, 1, 1),
-    read("pexpiretime", 2, 1, 1, 1),
-    other("ping", -1),
-    write("psetex", 4, 1, 1, 1),
-    read("pttl", 2, 1, 1, 1),
-    other("quit", -1),
-    other("randomkey", 1),
-    other("readonly", 1),
-    other("readwrite", 1),
-    other("reset", 1),
-    other("scan", -2),
-    other("select", 2),
-    other("session", -1),
-    write("set", -3, 1, 1, 1),
-    write("setex", 4, 1, 1, 1),
-    write("setnx", 3, 1, 1, 1),
-    write("setrange", 4, 1, 1, 1),
-    read("strlen", 2, 1, 1, 1),
-    read("substr", 4, 1, 1, 1),
-    other("time", 1),
-    read("touch", -2, 1, -1, 1),
-    read("ttl", 2, 1, 1, 1),
-    read("type", 2, 1, 1, 1),
-    write("unlink", -2, 1, -1, 1),
+    key("append", 3, WRITE, strings::append),
+    own("auth", -2),
+    key("cas", 4, WRITE, strings::cas),
+    container("client", -2, CLIENT),
+    container("cluster", -2, CLUSTER),
+    container("command", -1, COMMAND),
+    container("config", -2, CONFIG),
+    own("consistency", -1),
+    bare("dbsize", 1, WALK, keys::dbsize),
+    key("decr", 2, WRITE, strings::decr),
+    key("decrby", 3, WRITE, strings::decrby),
+    keys_to_end("del", -2, &["write"], keys::delete),
+    bare("echo", 2, OWN, |_, a| Ok(Action::Now(Value::Bulk(a.copy(1))))),
+    keys_to_end("exists", -2, READ, keys::count),
+    key("expire", -3, WRITE, keys::expire),
+    key("expireat", -3, WRITE, keys::expireat),
+    key("expiretime", 2, READ, keys::expiretime),
+    bare("flushall", -1, &["write"], keys::flush),
+    bare("flushdb", -1, &["write"], keys::flush),
+    key("get", 2, READ, strings::get),
+    key("getdel", 2, WRITE, strings::getdel),
+    key("getex", -2, WRITE, strings::getex),
+    key("getrange", 4, READ, strings::getrange),
+    key("getset", 3, WRITE, strings::getset),
+    own("hello", -1),
+    own("idempotent", -3),
+    key("incr", 2, WRITE, strings::incr),
+    key("incrby", 3, WRITE, strings::incrby),
+    key("incrbyfloat", 3, WRITE, strings::incrbyfloat),
+    own("info", -1),
+    bare("keys", 2, WALK, keys::keys),
+    keys_to_end("mdel", -2, &["write"], keys::delete),
+    key("meta", 2, READ, keys::meta),
+    keys_to_end("mget", -2, READ, strings::mget),
+    Command { last: -1, step: 2, ..key("mset", -3, WRITE, strings::mset) },
+    key("persist", 2, WRITE, keys::persist),
+    key("pexpire", -3, WRITE, keys::pexpire),
+    key("pexpireat", -3, WRITE, keys::pexpireat),
+    key("pexpiretime", 2, READ, keys::pexpiretime),
+    own("ping", -1),
+    key("psetex", 4, WRITE, strings::psetex),
+    key("pttl", 2, READ, keys::pttl),
+    own("quit", -1),
+    bare("randomkey", 1, WALK, keys::randomkey),
+    own("readonly", 1),
+    own("readwrite", 1),
+    own("reset", 1),
+    bare("scan", -2, WALK, keys::scan),
+    own("select", 2),
+    own("session", -1),
+    key("set", -3, WRITE, strings::set),
+    key("setex", 4, WRITE, strings::setex),
+    key("setnx", 3, WRITE, strings::setnx),
+    key("setrange", 4, WRITE, strings::setrange),
+    key("strlen", 2, READ, strings::strlen),
+    key("substr", 4, READ, strings::getrange),
+    own("time", 1),
+    keys_to_end("touch", -2, READ, keys::count),
+    key("ttl", 2, READ, keys::ttl),
+    key("type", 2, READ, keys::kind),
+    keys_to_end("unlink", -2, &["write"], keys::delete),
 ];
 
 /// Finds a command by name, in any case.
-pub fn find(name: &Bytes) -> Option<&'static Command> {
+pub fn find(name: &[u8]) -> Option<&'static Command> {
     let mut lower = [0; 16];
     let lower = lower.get_mut(..name.len())?;
     lower.copy_from_slice(name);
@@ -112,11 +171,22 @@ impl Command {
         if self.arity < 0 { count >= wanted } else { count == wanted }
     }
 
-    /// Its keys among `arguments`.
-    pub fn keys<'a>(&self, arguments: &'a [Bytes]) -> impl Iterator<Item = &'a Bytes> {
-        let last = if self.last < 0 { arguments.len() as i32 + self.last } else { self.last };
-        let range = if self.first == 0 { 0..0 } else { self.first..(last as usize + 1).min(arguments.len()) };
-        arguments[range].iter().step_by(self.step.max(1))
+    /// Whether it writes.
+    pub fn writes(&self) -> bool {
+        self.flags.contains(&"write")
+    }
+
+    /// Whether `word` is the subcommand's own part of the name, in any case.
+    pub fn is_sub(&self, word: &[u8]) -> bool {
+        self.name.split_once('|').is_some_and(|(_, own)| own.as_bytes().eq_ignore_ascii_case(word))
+    }
+
+    /// Its keys among the arguments `a`.
+    pub fn keys<'a>(&self, a: &Args<'a>) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        let last = if self.last < 0 { a.len() as i32 + self.last } else { self.last };
+        let count =
+            if self.first == 0 { 0 } else { (last as usize + 1).min(a.len()).saturating_sub(self.first) };
+        a.tail(self.first).iter().take(count).step_by(self.step.max(1))
     }
 }
 
@@ -128,16 +198,19 @@ mod tests {
     fn the_table_is_in_order_so_that_it_can_be_searched() {
         assert!(COMMANDS.is_sorted_by(|a, b| a.name < b.name));
         for command in COMMANDS {
-            assert_eq!(find(&Bytes::from(command.name.to_uppercase())), Some(command));
+            let found = find(command.name.to_uppercase().as_bytes());
+            assert_eq!(found.map(|found| found.name), Some(command.name));
+            assert!(command.subs.is_sorted_by(|a, b| a.name < b.name));
         }
-        assert_eq!(find(&Bytes::from_static(b"a very long name of no command")), None);
+        assert!(find(b"a very long name of no command").is_none());
     }
 
     #[test]
     fn keys_are_found_by_position() {
-        let arguments: Vec<Bytes> = ["MSET", "a", "1", "b", "2"].map(Bytes::from).into();
-        let keys: Vec<_> =
-            find(&arguments[0]).map(|mset| mset.keys(&arguments).collect()).unwrap_or_default();
-        assert_eq!(keys, [&b"a"[..], b"b"]);
+        let line = b"MSETa1b2";
+        let ranges = [0..4, 4..5, 5..6, 6..7, 7..8];
+        let arguments = Args::new(line, &ranges);
+        let keys: Vec<_> = find(b"MSET").map(|mset| mset.keys(&arguments).collect()).unwrap_or_default();
+        assert_eq!(keys, [b"a", b"b"]);
     }
 }

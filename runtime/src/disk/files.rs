@@ -1,6 +1,7 @@
-//! The production disk: real files in one directory, on a few I/O threads. Completions go back to the shard's driver.
+//! Real files in one directory, on a few I/O threads.
 
-use crate::driver::Event;
+use super::Disk;
+use crate::inbox::Shard;
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use samara_core::base::Ticket;
@@ -10,17 +11,20 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use tokio::sync::mpsc::UnboundedSender;
+use std::thread::JoinHandle;
 
 /// I/O threads of a shard: the log's write, a table's write, and reads go on at the same time.
 const THREADS: usize = 4;
 
-/// Takes disk operations; the directory stays locked while it lives.
-#[derive(Debug, Clone)]
-pub struct Disk {
+/// A shard's directory: locked while this lives.
+#[derive(Debug)]
+pub struct FileDisk {
     jobs: Sender<(Ticket, DiskOp)>,
-    _lock: Arc<File>,
+    threads: Vec<JoinHandle<()>>,
+    directory: Arc<Directory>,
+    _lock: File,
 }
 
 /// Open files, by name.
@@ -28,11 +32,13 @@ pub struct Disk {
 struct Directory {
     path: PathBuf,
     open: Mutex<HashMap<FileName, Arc<File>>>,
+    /// Nothing may be written any more.
+    abandoned: AtomicBool,
 }
 
-impl Disk {
+impl FileDisk {
     /// Opens (or makes) a shard's directory. Fails if another process has it.
-    pub fn open(path: &Path, done: &UnboundedSender<Event>) -> Result<Self, String> {
+    pub fn open(path: &Path, done: &Shard) -> Result<Self, String> {
         let name = path.display();
         std::fs::create_dir_all(path)
             .map_err(|error| format!("{name}: cannot make the data directory: {error}"))?;
@@ -45,25 +51,52 @@ impl Disk {
             )
         })?;
         let (jobs, queue) = unbounded();
-        let directory = Arc::new(Directory { path: path.to_owned(), open: Mutex::new(HashMap::new()) });
+        let directory = Arc::new(Directory {
+            path: path.to_owned(),
+            open: Mutex::default(),
+            abandoned: AtomicBool::new(false),
+        });
+        let mut threads = Vec::new();
         for number in 0..THREADS {
             let (directory, queue, done) = (directory.clone(), queue.clone(), done.clone());
             let thread = std::thread::Builder::new().name(format!("disk-{number}"));
             let spawned = thread.spawn(move || work(&directory, &queue, &done));
-            spawned.map_err(|error| format!("cannot start an I/O thread: {error}"))?;
+            threads.push(spawned.map_err(|error| format!("cannot start an I/O thread: {error}"))?);
         }
-        Ok(Self { jobs, _lock: Arc::new(lock) })
+        Ok(Self { jobs, threads, directory, _lock: lock })
     }
 
-    /// Queues an operation.
-    pub fn submit(&self, ticket: Ticket, op: DiskOp) {
-        // The threads live as long as a sender does: the queue is never closed here.
+    /// Performs what has been queued, makes it durable, and gives the directory back.
+    pub fn close(self) -> io::Result<()> {
+        drop(self.jobs);
+        for thread in self.threads {
+            thread.join().map_err(|_| io::Error::other("an I/O thread has died"))?;
+        }
+        let open = self.directory.open.lock().map_err(|_| io::Error::other("an I/O thread has died"))?;
+        for file in open.values() {
+            file.sync_data()?;
+        }
+        File::open(&self.directory.path)?.sync_all()
+    }
+
+    /// Gives the directory back as it is: what is still queued is not done.
+    pub fn abandon(self) {
+        self.directory.abandoned.store(true, Ordering::SeqCst);
+    }
+}
+
+impl Disk for FileDisk {
+    fn submit(&mut self, ticket: Ticket, op: DiskOp) {
+        // The threads live as long as the sender does: the queue is never closed here.
         let _queued = self.jobs.send((ticket, op));
     }
 }
 
-fn work(directory: &Directory, queue: &Receiver<(Ticket, DiskOp)>, done: &UnboundedSender<Event>) {
+fn work(directory: &Directory, queue: &Receiver<(Ticket, DiskOp)>, done: &Shard) {
     while let Ok((ticket, op)) = queue.recv() {
+        if directory.abandoned.load(Ordering::SeqCst) {
+            return;
+        }
         let result = directory.perform(&op).unwrap_or_else(|error| {
             let kind = match error.kind() {
                 io::ErrorKind::NotFound => DiskErrorKind::NotFound,
@@ -72,9 +105,7 @@ fn work(directory: &Directory, queue: &Receiver<(Ticket, DiskOp)>, done: &Unboun
             };
             DiskResult::Failed(DiskError { kind, text: format!("{}: {error}", describe(directory, &op)) })
         });
-        if done.send(Event::Disk { ticket, result }).is_err() {
-            return;
-        }
+        done.disk(ticket, result);
     }
 }
 

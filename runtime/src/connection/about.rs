@@ -1,0 +1,241 @@
+//! Commands about the connection and the server.
+
+use super::{Connection, Replies};
+use crate::commands::{
+    COMMANDS, Command, err, find, help, integer, level_name, parse_level, syntax, word, wrong_arity,
+};
+use crate::resp::{Args, Value};
+use bytes::Bytes;
+use samara_core::base::{Hlc, Level};
+
+const NO_PASSWORD: &str = "AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?";
+const WRONG_PASSWORD: &str = "WRONGPASS invalid username-password pair or user is disabled.";
+
+type Answer = Result<Value, Value>;
+
+impl Connection {
+    /// Carries out the command of this full name.
+    pub(super) fn own(&mut self, name: &str, a: Args<'_>) -> Answer {
+        match name {
+            "ping" if a.len() == 1 => Ok(Value::Status("PONG")),
+            "ping" if a.len() == 2 => Ok(Value::Bulk(a.copy(1))),
+            "quit" => {
+                self.closing = true;
+                Ok(Value::Status("OK"))
+            }
+            "reset" => {
+                (self.version, self.level, self.replies) = (2, self.server.level, Replies::On);
+                self.name = Bytes::new();
+                Ok(Value::Status("RESET"))
+            }
+            "select" => match integer(&a[1])? {
+                0 => Ok(Value::Status("OK")),
+                _ => Err(err("DB index is out of range")),
+            },
+            "auth" => auth(&a.tail(1)),
+            "hello" => self.hello(a),
+            "consistency" => self.consistency(a),
+            "session" => self.resume(a),
+            "info" => Ok(self.server.info(&a.tail(1))),
+            "time" => Ok(time()),
+            "readonly" | "readwrite" => Err(err("This instance has cluster support disabled")),
+            "command" => Ok(Value::Array(COMMANDS.iter().map(describe).collect())),
+            _ => match name.split_once('|') {
+                Some(("client", sub)) => self.client(sub, a),
+                Some(("command", sub)) => commands(sub, a),
+                Some(("config", sub)) => self.server.config(sub, &a),
+                Some(("cluster", sub)) => self.server.cluster(sub, &a),
+                _ => Err(wrong_arity(name)),
+            },
+        }
+    }
+
+    fn hello(&mut self, a: Args<'_>) -> Answer {
+        let mut version = self.version;
+        if let Some(wanted) = a.at(1) {
+            version = match integer(wanted)
+                .map_err(|_| err("Protocol version is not an integer or out of range"))?
+            {
+                2 => 2,
+                3 => 3,
+                _ => return Err(Value::error("NOPROTO unsupported protocol version")),
+            };
+        }
+        let (mut at, mut name) = (2, None);
+        while at < a.len() {
+            let left = a.len() - at - 1;
+            match word(&a[at]).as_str() {
+                "SETNAME" if left >= 1 => {
+                    name = Some(client_name(&a, at + 1)?);
+                    at += 2;
+                }
+                "AUTH" if left >= 2 => {
+                    auth(&a.tail(at + 1).head(2))?;
+                    at += 3;
+                }
+                _ => {
+                    return Err(Value::error([b"ERR Syntax error in HELLO option '", &a[at], b"'"].concat()));
+                }
+            }
+        }
+        self.version = version;
+        self.name = name.unwrap_or_else(|| std::mem::take(&mut self.name));
+        Ok(Value::Map(vec![
+            (Value::text("server"), Value::text("samara")),
+            (Value::text("version"), Value::text(env!("CARGO_PKG_VERSION"))),
+            (Value::text("proto"), Value::Integer(i64::from(self.version))),
+            (Value::text("id"), Value::Integer(self.id as i64)),
+            (Value::text("mode"), Value::text("standalone")),
+            (Value::text("role"), Value::text("master")),
+            (Value::text("modules"), Value::Array(Vec::new())),
+        ]))
+    }
+
+    fn describe(&self) -> String {
+        let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
+        let (name, library, version) = (text(&self.name), text(&self.library.0), text(&self.library.1));
+        format!(
+            "id={} name={name} db=0 resp={} lib-name={library} lib-ver={version}\n",
+            self.id, self.version
+        )
+    }
+
+    fn client(&mut self, sub: &str, a: Args<'_>) -> Answer {
+        match sub {
+            "id" => Ok(Value::Integer(self.id as i64)),
+            "getname" if self.name.is_empty() => Ok(Value::Null),
+            "getname" => Ok(Value::Bulk(self.name.clone())),
+            "setname" => {
+                self.name = client_name(&a, 2)?;
+                Ok(Value::Status("OK"))
+            }
+            "setinfo" => self.set_info(a),
+            "no-evict" | "no-touch" => match word(&a[2]).as_str() {
+                "ON" | "OFF" => Ok(Value::Status("OK")),
+                _ => Err(syntax()),
+            },
+            "info" => Ok(Value::Verbatim(Bytes::from(self.describe()))),
+            "reply" => {
+                self.replies = match word(&a[2]).as_str() {
+                    "ON" => Replies::On,
+                    "OFF" => Replies::Off,
+                    "SKIP" if self.replies == Replies::Off => Replies::Off,
+                    "SKIP" => Replies::SkipNext,
+                    _ => return Err(syntax()),
+                };
+                Ok(Value::Status("OK"))
+            }
+            _ => Ok(help("CLIENT", "GETNAME ID INFO NO-EVICT NO-TOUCH REPLY SETINFO SETNAME")),
+        }
+    }
+
+    fn set_info(&mut self, a: Args<'_>) -> Answer {
+        let bad = |what: &str| err(&format!("{what} cannot contain spaces, newlines or special characters."));
+        let printable = a[3].iter().all(|byte| (b'!'..=b'~').contains(byte));
+        match word(&a[2]).as_str() {
+            "LIB-NAME" if printable => self.library.0 = a.copy(3),
+            "LIB-VER" if printable => self.library.1 = a.copy(3),
+            "LIB-NAME" => return Err(bad("lib-name")),
+            "LIB-VER" => return Err(bad("lib-ver")),
+            _ => return Err(Value::error([b"ERR Unrecognized option '", &a[2], b"'"].concat())),
+        }
+        Ok(Value::Status("OK"))
+    }
+
+    fn consistency(&mut self, a: Args<'_>) -> Answer {
+        match a.len() {
+            1 => Ok(Value::text(level_name(self.level))),
+            2 => {
+                let level = String::from_utf8_lossy(&a[1]);
+                self.level = parse_level(&level).ok_or_else(|| {
+                    err(&format!("unknown consistency level '{level}': strong, causal or eventual"))
+                })?;
+                Ok(Value::Status("OK"))
+            }
+            _ => Err(wrong_arity("consistency")),
+        }
+    }
+
+    /// SESSION with a token goes on in the session that it is of.
+    fn resume(&mut self, a: Args<'_>) -> Answer {
+        if a.len() != 2 {
+            return Err(wrong_arity("session"));
+        }
+        let token = std::str::from_utf8(&a[1]).ok().and_then(|text| u64::from_str_radix(text, 16).ok());
+        let token = token.ok_or_else(|| err("not a session token: use what SESSION answered"))?;
+        self.pipeline.token = self.pipeline.token.max(Hlc(token));
+        Ok(Value::Status("OK"))
+    }
+
+    /// The level of the connection.
+    pub fn level(&self) -> Level {
+        self.level
+    }
+}
+
+fn client_name(a: &Args<'_>, at: usize) -> Result<Bytes, Value> {
+    if a[at].iter().any(|byte| !(b'!'..=b'~').contains(byte)) {
+        return Err(err("Client names cannot contain spaces, newlines or special characters."));
+    }
+    Ok(a.copy(at))
+}
+
+/// The default user has no password: any is right for it, but the form without a user needs one to be set.
+fn auth(a: &Args<'_>) -> Answer {
+    match a.len() {
+        1 => Err(err(NO_PASSWORD)),
+        2 if &a[0] == b"default" => Ok(Value::Status("OK")),
+        2 => Err(Value::error(WRONG_PASSWORD)),
+        _ => Err(syntax()),
+    }
+}
+
+fn time() -> Value {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    Value::Array(vec![Value::text(now.as_secs().to_string()), Value::text(now.subsec_micros().to_string())])
+}
+
+fn describe(command: &Command) -> Value {
+    Value::Array(vec![
+        Value::text(command.name),
+        Value::Integer(i64::from(command.arity)),
+        Value::Set(command.flags.iter().map(|flag| Value::Status(flag)).collect()),
+        Value::Integer(command.first as i64),
+        Value::Integer(i64::from(command.last)),
+        Value::Integer(command.step as i64),
+        Value::Set(Vec::new()),
+        Value::Array(Vec::new()),
+        Value::Array(Vec::new()),
+        Value::Array(command.subs.iter().map(describe).collect()),
+    ])
+}
+
+fn commands(sub: &str, a: Args<'_>) -> Answer {
+    match sub {
+        "count" => Ok(Value::Integer(COMMANDS.len() as i64)),
+        "list" if a.len() == 2 => {
+            Ok(Value::Array(COMMANDS.iter().map(|command| Value::text(command.name)).collect()))
+        }
+        "list" => Err(syntax()),
+        "info" if a.len() > 2 => {
+            let named = a.tail(2);
+            Ok(Value::Array(named.iter().map(|name| find(name).map_or(Value::Null, describe)).collect()))
+        }
+        "info" => Ok(Value::Array(COMMANDS.iter().map(describe).collect())),
+        "docs" => Ok(Value::Map(Vec::new())),
+        "getkeys" => {
+            let command = find(&a[2]).ok_or_else(|| err("Invalid command specified"))?;
+            let call = a.tail(2);
+            if command.first == 0 {
+                return Err(err("The command has no key arguments"));
+            }
+            if !command.takes(call.len()) {
+                return Err(err("Invalid number of arguments specified for command"));
+            }
+            Ok(Value::Array(
+                command.keys(&call).map(|key| Value::Bulk(Bytes::copy_from_slice(key))).collect(),
+            ))
+        }
+        _ => Ok(help("COMMAND", "COUNT DOCS GETKEYS INFO LIST")),
+    }
+}

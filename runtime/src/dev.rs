@@ -1,0 +1,100 @@
+//! `samara dev`: a whole cluster on loopback in one process.
+
+use clap::Args;
+use samara::config::{self, MAX_CLIENTS, MemberConfig, NodeConfig};
+use samara::node::{self, Ports};
+use samara_core::base::ClusterId;
+use std::path::{Path, PathBuf};
+
+/// Arguments of `samara dev`.
+#[derive(Debug, Args)]
+pub(crate) struct Dev {
+    /// Nodes, 1 to 16.
+    #[arg(long, default_value_t = 3)]
+    nodes: u16,
+    /// Node i, from 0, serves clients on this port + i, peers on + 1000 + i, HTTP on + 2000 + i.
+    #[arg(long, default_value_t = 6379)]
+    base_port: u16,
+    /// Data directory.
+    #[arg(long, default_value = "samara-data")]
+    data: PathBuf,
+    /// Keep the data in a temporary directory, removed at the end.
+    #[arg(long)]
+    ephemeral: bool,
+    /// Level that connections begin with: strong, causal or eventual.
+    #[arg(long, default_value = "strong")]
+    consistency: String,
+    /// When a write is acknowledged: sync (after fdatasync) or interval:MS.
+    #[arg(long, default_value = "sync")]
+    durability: String,
+}
+
+/// Runs until a signal.
+pub(crate) async fn run(dev: &Dev) -> Result<(), String> {
+    if !(1..=16).contains(&dev.nodes) {
+        return Err(format!("--nodes {}: give 1 to 16", dev.nodes));
+    }
+    let span = 2_000 + dev.nodes - 1;
+    if dev.base_port == 0 || dev.base_port.checked_add(span).is_none() {
+        return Err(format!("--base-port {}: give 1 to {}", dev.base_port, u16::MAX - span));
+    }
+    let temporary = std::env::temp_dir().join(format!("samara-dev-{}", std::process::id()));
+    let data = if dev.ephemeral { temporary.clone() } else { dev.data.clone() };
+    let result = run_in(dev, &data).await;
+    if dev.ephemeral {
+        // Nothing of it is wanted any more; a leftover in the temporary directory harms nobody.
+        let _left = std::fs::remove_dir_all(&temporary);
+    }
+    result
+}
+
+async fn run_in(dev: &Dev, data: &Path) -> Result<(), String> {
+    let mut ready_to_start = Vec::new();
+    for index in 0..dev.nodes {
+        let config = node_config(dev, data, index)?;
+        let ports = Ports::open(&config)?;
+        ready_to_start.push((config, ports));
+    }
+    let mut nodes = Vec::new();
+    for (config, ports) in ready_to_start {
+        nodes.push(node::start(&config, ports)?);
+    }
+    crate::supervise(nodes, || print_hints(dev, data)).await
+}
+
+fn node_config(dev: &Dev, data: &Path, index: u16) -> Result<NodeConfig, String> {
+    let address = |offset: u16, node: u16| format!("127.0.0.1:{}", dev.base_port + offset + node);
+    let member = |node: u16| MemberConfig {
+        id: node + 1,
+        peer: address(1_000, node),
+        client: ("127.0.0.1".into(), dev.base_port + node),
+        zone: String::new(),
+    };
+    Ok(NodeConfig {
+        id: index + 1,
+        cluster: ClusterId(u128::from(dev.nodes)),
+        members: (0..dev.nodes).map(member).collect(),
+        replication: 3,
+        level: config::level(&dev.consistency)?,
+        durability: config::durability(&dev.durability)?,
+        shards: 1,
+        data: data.join(format!("node-{}", index + 1)),
+        listen: address(0, index),
+        peer_listen: address(1_000, index),
+        http_listen: address(2_000, index),
+        max_clients: MAX_CLIENTS,
+        flags: ("--base-port", "--base-port", "--base-port"),
+    })
+}
+
+fn print_hints(dev: &Dev, data: &Path) {
+    let (first, last) = (dev.base_port, dev.base_port + dev.nodes - 1);
+    let kept = if dev.ephemeral { " (removed at the end)" } else { "" };
+    println!("samara: {} nodes are ready on ports {first} to {last}; any port answers any key", dev.nodes);
+    println!("data:   {}{kept}", data.display());
+    println!("try:    redis-cli -p {first} set hello world");
+    println!("        redis-cli -p {last} get hello");
+    println!("        redis-benchmark -p {first} -t set,get -n 100000 -r 100000");
+    println!("        curl -s http://127.0.0.1:{}/metrics", first + 2_000);
+    println!("stop:   Ctrl-C");
+}
