@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// How often the core's counters are told.
 const TELL_EVERY: Duration = Duration::from_millis(200);
 /// A wake-up when the core wants none.
-const IDLE: Duration = Duration::from_secs(3600);
+const IDLE: Duration = Duration::from_hours(1);
 
 /// The driver of a shard.
 #[derive(Debug)]

@@ -132,10 +132,13 @@ impl Inbox {
     }
 }
 
+/// Answers by the numbers of their requests.
+pub type Answers = Vec<(u32, Reply)>;
+
 /// Answers on their way from the drivers to one connection, by the numbers of the requests.
 #[derive(Debug, Default)]
 pub struct Outlet {
-    answers: Mutex<(Vec<(u32, Reply)>, Option<Waker>)>,
+    answers: Mutex<(Answers, Option<Waker>)>,
 }
 
 impl Outlet {
@@ -168,7 +171,7 @@ impl Outlet {
     }
 
     /// Takes all answers into `answers`, which is empty and keeps its memory.
-    pub fn take(&self, answers: &mut Vec<(u32, Reply)>) {
+    pub fn take(&self, answers: &mut Answers) {
         assert!(answers.is_empty(), "answers are worked off before the next are taken");
         std::mem::swap(answers, &mut lock(&self.answers).0);
     }

@@ -5,7 +5,7 @@ use crate::disk::files::FileDisk;
 use crate::driver::{Driver, End};
 use crate::inbox::Shard;
 use crate::peers::{self, Peers};
-use crate::server::Server;
+use crate::server::{Server, Stop};
 use crate::stats::Stats;
 use crate::{http, listen};
 use samara_core::base::{Address, NodeId, ShardId, limits};
@@ -94,7 +94,7 @@ pub fn start(node: &NodeConfig, ports: Ports) -> Result<Running, String> {
         addresses,
         durability: node.durability_text(),
         max_clients: node.max_clients,
-        stop: Default::default(),
+        stop: Stop::default(),
     });
     let unready = Arc::new(AtomicUsize::new(usize::from(node.shards)));
     let (tell_end, ended) = unbounded_channel();

@@ -74,14 +74,12 @@ impl Server {
     pub fn info(&self, wanted: &Args<'_>) -> Value {
         let named = |section: &str| wanted.iter().any(|name| name.eq_ignore_ascii_case(section.as_bytes()));
         let all = wanted.is_empty() || ["all", "default", "everything"].into_iter().any(named);
-        let mut text = String::new();
-        for (section, lines) in self.sections() {
-            if all || named(section) {
-                let gap = if text.is_empty() { "" } else { "\r\n" };
-                text.push_str(&format!("{gap}# {section}\r\n"));
-                lines.iter().for_each(|(key, value)| text.push_str(&format!("{key}:{value}\r\n")));
-            }
-        }
+        let shown = self.sections().into_iter().filter(|(section, _)| all || named(section));
+        let section = |(section, lines): (&str, Vec<(&str, String)>)| {
+            let lines: String = lines.iter().flat_map(|(key, value)| [key, ":", value, "\r\n"]).collect();
+            format!("# {section}\r\n{lines}")
+        };
+        let text = shown.map(section).collect::<Vec<_>>().join("\r\n");
         Value::Verbatim(Bytes::from(text))
     }
 

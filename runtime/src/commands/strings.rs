@@ -145,6 +145,7 @@ fn timed_set(command: &'static Command, a: &Args<'_>, unit: i64) -> Parsed {
 
 /// What the options of SET and GETEX say. Valkey reads all of them before it looks at any number.
 #[derive(Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of its own in the command's syntax")]
 struct Options {
     /// The option that names an expiry, and the place of its argument.
     expiry: Option<(&'static str, usize)>,

@@ -1,3 +1,5 @@
+#![expect(clippy::unnecessary_wraps, reason = "answers are results")]
+
 use super::*;
 use crate::inbox::{Batch, Inbox};
 use samara_core::base::{Expiry, Stamp, When};

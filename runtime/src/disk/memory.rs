@@ -71,7 +71,8 @@ impl Platter {
         let mut files = lock(&self.0);
         for contents in files.durable.values().chain(files.now.values()) {
             let mut contents = lock(contents);
-            contents.now = contents.durable.clone();
+            let Contents { now, durable, .. } = &mut *contents;
+            now.clone_from(durable);
             contents.dirty.clear();
         }
         files.now = files.durable.clone();

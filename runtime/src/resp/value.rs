@@ -102,7 +102,9 @@ fn bulk(out: &mut BytesMut, bytes: &[u8]) {
 
 fn list(out: &mut BytesMut, kind: u8, items: &[Value], version: u8) {
     head(out, kind, items.len() as i64);
-    items.iter().for_each(|item| item.encode(version, out));
+    for item in items {
+        item.encode(version, out);
+    }
 }
 
 /// A type byte, a number, and the end of the line.

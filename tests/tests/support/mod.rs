@@ -124,7 +124,7 @@ pub fn connect(port: u16) -> Option<redis::Connection> {
 
 /// Tries until something is there, for a minute.
 pub fn wait_for<T>(what: &str, attempt: impl Fn() -> Option<T>) -> T {
-    let end = Instant::now() + Duration::from_secs(60);
+    let end = Instant::now() + Duration::from_mins(1);
     loop {
         if let Some(found) = attempt() {
             return found;
