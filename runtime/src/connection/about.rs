@@ -93,7 +93,8 @@ impl Connection {
 
     fn describe(&self) -> String {
         let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
-        let (name, library, version) = (text(&self.name), text(&self.library.0), text(&self.library.1));
+        let (name, library, version) =
+            (text(&self.name), text(&self.client_library.0), text(&self.client_library.1));
         format!(
             "id={} name={name} db=0 resp={} lib-name={library} lib-ver={version}\n",
             self.id, self.version
@@ -133,8 +134,8 @@ impl Connection {
         let bad = |what: &str| err(&format!("{what} cannot contain spaces, newlines or special characters."));
         let printable = a[3].iter().all(|byte| (b'!'..=b'~').contains(byte));
         match word(&a[2]).as_str() {
-            "LIB-NAME" if printable => self.library.0 = a.copy(3),
-            "LIB-VER" if printable => self.library.1 = a.copy(3),
+            "LIB-NAME" if printable => self.client_library.0 = a.copy(3),
+            "LIB-VER" if printable => self.client_library.1 = a.copy(3),
             "LIB-NAME" => return Err(bad("lib-name")),
             "LIB-VER" => return Err(bad("lib-ver")),
             _ => return Err(Value::error([b"ERR Unrecognized option '", &a[2], b"'"].concat())),

@@ -55,7 +55,7 @@ pub struct Connection {
     level: Level,
     id: u64,
     name: Bytes,
-    library: (Bytes, Bytes),
+    client_library: (Bytes, Bytes),
     /// The RESP version spoken.
     version: u8,
     replies: Replies,
@@ -85,7 +85,7 @@ pub async fn serve(stream: TcpStream, server: Arc<Server>, id: u64) {
         barrier: None,
         id,
         name: Bytes::new(),
-        library: (Bytes::new(), Bytes::new()),
+        client_library: (Bytes::new(), Bytes::new()),
         version: 2,
         replies: Replies::On,
         closing: false,
