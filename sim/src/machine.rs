@@ -111,6 +111,8 @@ impl Machine {
                 _ => {}
             }
         }
+        // Half of the crashes tear, whatever the disk of this run is like.
+        let keep = if self.disk_random.chance(500) { keep } else { 500 };
         let lost = self.disk.crash(keep, &mut self.disk_random);
         (self.paused, self.ready) = (false, false);
         self.backlog.clear();

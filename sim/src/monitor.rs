@@ -1,7 +1,7 @@
 //! Invariants watched after every event (PROTOCOL section 9), from what enters and leaves a node.
 
 use bytes::Bytes;
-use samara_core::base::{NodeId, Record, RequestId, Stamp};
+use samara_core::base::{NodeId, OpId, Record, RequestId, Stamp};
 use samara_core::wire::{Answer, Envelope, Message};
 use std::collections::BTreeMap;
 use std::collections::HashMap;
@@ -17,12 +17,18 @@ pub struct Monitor {
     located: HashMap<(Bytes, Bytes), Vec<Stamp>>,
     /// Requests that a node has got: what an acknowledgement of them means.
     asked: HashMap<(NodeId, NodeId, RequestId), Asked>,
-    /// (b) The highest ballot that a node has acknowledged for a key: it never falls, crashes included.
-    acked: BTreeMap<(NodeId, Bytes), Stamp>,
-    /// The highest ballot that a node has shown: a lower one may be acknowledged as superseded.
+    /// (b) The highest ballot that a node has acknowledged or shown for a key: what it holds never falls, crashes included.
     shown: BTreeMap<(NodeId, Bytes), Stamp>,
     /// (c) The highest promise of a node in its present life.
     promised: BTreeMap<(NodeId, Bytes), Stamp>,
+    /// The operations in the past of a record, with the ballots at which they were applied.
+    pasts: HashMap<(Bytes, Stamp), Vec<(OpId, Stamp)>>,
+    /// Nodes that have acknowledged an accept.
+    acks: HashMap<(Bytes, Stamp), Vec<NodeId>>,
+    /// (d) The ballot at which an operation was applied, in a chain of chosen records.
+    applied: HashMap<(Bytes, OpId), Stamp>,
+    /// How many acknowledgements choose a record.
+    majority: usize,
 }
 
 #[derive(Debug, Clone)]
@@ -30,9 +36,22 @@ struct Asked {
     key: Bytes,
     ballot: Stamp,
     next: Stamp,
-    repair: bool,
+    kind: Kind,
+    /// The node's promise when the request came.
+    promised: Stamp,
     /// The ballot held when the request came, where that was in memory.
     held: Option<Stamp>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Accept,
+    Weak,
+    /// R5, of a record that the sender did not know to be chosen.
+    Repair,
+    /// R5, of a chosen record: taken under any promise.
+    Chosen,
+    Other,
 }
 
 fn digest(record: &Record) -> u64 {
@@ -55,6 +74,11 @@ fn last_value(value: &Bytes) -> Bytes {
 }
 
 impl Monitor {
+    /// A monitor of keys with so many replicas.
+    pub fn new(replication: u8) -> Self {
+        Self { majority: usize::from(replication) / 2 + 1, ..Self::default() }
+    }
+
     /// The versions at which `value` was seen in a record of `key`.
     pub fn locate(&self, key: &[u8], value: &[u8]) -> Vec<Stamp> {
         let place = (Bytes::copy_from_slice(key), Bytes::copy_from_slice(value));
@@ -69,15 +93,21 @@ impl Monitor {
 
     /// A message is delivered to `node`.
     pub fn on_delivery(&mut self, node: NodeId, envelope: &Envelope, peek: impl Fn(&Bytes) -> Option<Stamp>) {
-        let (key, request, ballot, next, repair) = match &envelope.body {
-            Message::Accept { request, key, record, next } => (key, request, record.ballot, *next, false),
-            Message::Weak { request, key, record } => (key, request, record.ballot, Stamp::ZERO, false),
-            Message::Repair { request, key, record, .. } => (key, request, record.ballot, Stamp::ZERO, true),
-            Message::Prepare { request, key, ballot } => (key, request, *ballot, Stamp::ZERO, false),
-            Message::Query { request, key, .. } => (key, request, Stamp::ZERO, Stamp::ZERO, false),
+        let (key, request, ballot, next, kind) = match &envelope.body {
+            Message::Accept { request, key, record, next } => {
+                (key, request, record.ballot, *next, Kind::Accept)
+            }
+            Message::Weak { request, key, record } => (key, request, record.ballot, Stamp::ZERO, Kind::Weak),
+            Message::Repair { request, key, record, chosen } => {
+                let kind = if *chosen { Kind::Chosen } else { Kind::Repair };
+                (key, request, record.ballot, Stamp::ZERO, kind)
+            }
+            Message::Prepare { request, key, ballot } => (key, request, *ballot, Stamp::ZERO, Kind::Other),
+            Message::Query { request, key, .. } => (key, request, Stamp::ZERO, Stamp::ZERO, Kind::Other),
             _ => return,
         };
-        let asked = Asked { key: key.clone(), ballot, next, repair, held: peek(key) };
+        let promised = self.promised.get(&(node, key.clone())).copied().unwrap_or_default();
+        let asked = Asked { key: key.clone(), ballot, next, kind, promised, held: peek(key) };
         self.asked.insert((node, envelope.from.node, *request), asked);
     }
 
@@ -119,6 +149,8 @@ impl Monitor {
             Entry::Occupied(held) => *held.get(),
             Entry::Vacant(place) => {
                 place.insert(digest);
+                let past = record.recent.iter().map(|applied| (applied.op_id, applied.stamp)).collect();
+                self.pasts.insert((key.clone(), record.ballot), past);
                 if let Some(value) = record.value.as_ref().map(last_value) {
                     let versions = self.located.entry((key.clone(), value)).or_default();
                     if let Err(place) = versions.binary_search(&record.written) {
@@ -137,23 +169,7 @@ impl Monitor {
     fn on_answer(&mut self, node: NodeId, asked: &Asked, answer: &Answer) -> Result<(), String> {
         let place = (node, asked.key.clone());
         match answer {
-            Answer::Accepted { next_granted } => {
-                let acked = self.acked.get(&place).copied().unwrap_or_default();
-                let promised = self.promised.get(&place).copied().unwrap_or_default();
-                let held = self.shown.get(&place).copied().unwrap_or_default().max(acked);
-                let under = asked.held.is_some_and(|held| held < asked.ballot);
-                if under && asked.ballot < promised && asked.ballot > held && !asked.repair {
-                    return Err(format!(
-                        "R2: {node} acknowledged ballot {} of {:?} under its promise {promised}",
-                        asked.ballot, asked.key
-                    ));
-                }
-                self.acked.insert(place.clone(), acked.max(asked.ballot));
-                if *next_granted {
-                    self.promised.insert(place, promised.max(asked.next));
-                }
-                Ok(())
-            }
+            Answer::Accepted { next_granted } => self.on_accepted(node, asked, *next_granted),
             Answer::Promise { ballot, accepted } => {
                 let shown = accepted.as_ref().map_or(Stamp::ZERO, |record| record.ballot);
                 self.on_shown(node, asked, shown)?;
@@ -169,15 +185,64 @@ impl Monitor {
         }
     }
 
-    /// (b) What a node shows is at least what it has acknowledged.
+    /// R2, R4, R5: nothing is taken under a promise but what is known to be chosen, and a promise is granted only where
+    /// no higher one stands.
+    fn on_accepted(&mut self, node: NodeId, asked: &Asked, next_granted: bool) -> Result<(), String> {
+        let place = (node, asked.key.clone());
+        let held = asked.held.is_some_and(|held| held < asked.ballot);
+        let known = self.shown.get(&place).copied().unwrap_or_default();
+        let bound = matches!(asked.kind, Kind::Accept | Kind::Weak | Kind::Repair);
+        if held && known < asked.ballot && asked.ballot < asked.promised && bound {
+            return Err(format!(
+                "{:?}: {node} acknowledged ballot {} of {:?} under its promise {}",
+                asked.kind, asked.ballot, asked.key, asked.promised
+            ));
+        }
+        if next_granted && asked.promised > asked.next {
+            return Err(format!(
+                "R2: {node} granted {} of {:?} under its promise {}",
+                asked.next, asked.key, asked.promised
+            ));
+        }
+        let shown = self.shown.entry(place.clone()).or_default();
+        *shown = (*shown).max(asked.ballot);
+        if next_granted {
+            let promised = self.promised.entry(place).or_default();
+            *promised = (*promised).max(asked.next);
+        }
+        if asked.kind == Kind::Accept { self.on_vote(node, asked) } else { Ok(()) }
+    }
+
+    /// (d) An operation takes effect once in the chain of chosen records.
+    fn on_vote(&mut self, node: NodeId, asked: &Asked) -> Result<(), String> {
+        let place = (asked.key.clone(), asked.ballot);
+        let votes = self.acks.entry(place.clone()).or_default();
+        if votes.contains(&node) {
+            return Ok(());
+        }
+        votes.push(node);
+        if votes.len() != self.majority {
+            return Ok(());
+        }
+        for (op_id, stamp) in self.pasts.get(&place).into_iter().flatten() {
+            let first = *self.applied.entry((asked.key.clone(), *op_id)).or_insert(*stamp);
+            if first != *stamp {
+                return Err(format!(
+                    "C3: {op_id:?} of {:?} was applied at {first} and again at {stamp}, both chosen",
+                    asked.key
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// (b) What a node shows or has acknowledged is there for ever, crashes included.
     fn on_shown(&mut self, node: NodeId, asked: &Asked, shown: Stamp) -> Result<(), String> {
         let held = self.shown.entry((node, asked.key.clone())).or_default();
-        *held = (*held).max(shown);
-        match self.acked.get(&(node, asked.key.clone())) {
-            Some(acked) if shown < *acked => {
-                Err(format!("{node} acknowledged ballot {acked} of {:?} and now shows {shown}", asked.key))
-            }
-            _ => Ok(()),
+        if shown < *held {
+            return Err(format!("{node} held ballot {held} of {:?} and now shows {shown}", asked.key));
         }
+        *held = shown;
+        Ok(())
     }
 }

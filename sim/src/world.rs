@@ -138,7 +138,7 @@ impl World {
             tags: 0,
             requests: BTreeMap::new(),
             network: Stream::new(plan.seed, "network", 0),
-            monitor: Monitor::default(),
+            monitor: Monitor::new(plan.replication.min(plan.nodes as u8)),
             witnesses: Vec::new(),
             situations: Situations::new(),
             failure: None,
@@ -299,6 +299,7 @@ impl World {
             Output::Send { to, message } => self.send(node, usize::from(to.node.0) - 1, message, ceiling),
             Output::Disk { ticket, op } => {
                 let machine = &mut self.machines[node];
+                machine.in_flight.insert(ticket, op);
                 if let Some((left, down_ms)) = machine.crash_at_disk {
                     machine.crash_at_disk = Some((left.saturating_sub(1), down_ms));
                     if left <= 1 {
@@ -310,7 +311,6 @@ impl World {
                 let life = machine.life;
                 let [low, high] = self.plan.disk_us;
                 let delay = machine.disk_random.between(low, high) * 1_000 + machine.slow_ms * MS;
-                machine.in_flight.insert(ticket, op);
                 self.push(delay, Event::Disk { node, life, ticket });
             }
             Output::Ready => self.machines[node].ready = true,

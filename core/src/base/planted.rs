@@ -32,8 +32,10 @@ pub enum Bug {
     C4FailedWithoutFence,
     /// R0: a promise shows a record whose sync has not completed, and is sent at once.
     R0PromiseUnsynced,
-    /// T1: a strong read answers absent for an expired record without choosing a tombstone.
-    T1ExpiredReadWithoutTombstone,
+    /// T1: a strong read judges expiry by its own wall clock, and chooses no tombstone.
+    T1ExpiryByWallClock,
+    /// T2: a mutation takes an expired value for a live one.
+    T2ExpiredValueCounts,
     /// S3: stamps are issued above the ceiling.
     S3StampAboveCeiling,
     /// C1: a ballot is taken that is not above the operation id.
@@ -60,7 +62,8 @@ impl Bug {
         (Bug::WalAckBeforeSync, "wal-ack-before-sync"),
         (Bug::C4FailedWithoutFence, "c4-failed-without-fence"),
         (Bug::R0PromiseUnsynced, "r0-promise-unsynced"),
-        (Bug::T1ExpiredReadWithoutTombstone, "t1-expired-read-without-tombstone"),
+        (Bug::T1ExpiryByWallClock, "t1-expiry-by-wall-clock"),
+        (Bug::T2ExpiredValueCounts, "t2-expired-value-counts"),
         (Bug::S3StampAboveCeiling, "s3-stamp-above-ceiling"),
         (Bug::C1MinorityPrepare, "c1-minority-prepare"),
         (Bug::C5MinorityAccept, "c5-minority-accept"),

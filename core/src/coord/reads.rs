@@ -50,6 +50,11 @@ enum Step {
     WaitShortly,
 }
 
+/// T1: when expiry is judged, by the clock after the merging of all replies.
+fn now_ms(cx: &CoordCx<'_, '_>) -> u64 {
+    if planted::on(Bug::T1ExpiryByWallClock) { cx.cx.now.wall.0 } else { cx.cx.clock.last().ms() }
+}
+
 impl Coord {
     pub(super) fn read(
         &mut self,
@@ -178,7 +183,7 @@ impl Coord {
             return;
         }
         let (_, replicas) = slot_and_replicas(cx.table, &read.key);
-        match read.next_step(replicas, cx.cx.clock.last().ms()) {
+        match read.next_step(replicas, now_ms(cx)) {
             Step::Wait => {}
             Step::WaitShortly => self.set_timer(request, cx.cx.now.mono.plus_ms(GRACE_MS)),
             Step::Answer => self.finish_read(cx, request),
@@ -204,7 +209,7 @@ impl Coord {
         for (node, ballot) in read.reports.clone() {
             read.repair(cx, node, ballot);
         }
-        let (tag, response) = (read.tag, read_response(read.record.as_ref(), cx.cx.clock.last().ms()));
+        let (tag, response) = (read.tag, read_response(read.record.as_ref(), now_ms(cx)));
         if read.reports.len() == replicas.len() || read.level == Level::Eventual {
             self.flights.remove(&request);
         }
@@ -329,9 +334,7 @@ impl Read {
         match self.level {
             _ if !self.has_body() => Step::AskFull,
             Level::Strong if planted::on(Bug::C8ReadWithoutMajority) => Step::Answer,
-            Level::Strong if agreed && expired && !planted::on(Bug::T1ExpiredReadWithoutTombstone) => {
-                Step::Settle
-            }
+            Level::Strong if agreed && expired && !planted::on(Bug::T1ExpiryByWallClock) => Step::Settle,
             _ if agreed => Step::Answer,
             Level::Causal if planted::on(Bug::W1ReadWithoutWriteBack) => Step::Answer,
             Level::Causal => Step::WriteBack,

@@ -259,7 +259,7 @@ impl Coord {
         ballot: Stamp,
         current: Option<&Record>,
     ) -> Evaluated {
-        let now_ms = cx.cx.clock.last().ms();
+        let now_ms = if planted::on(Bug::T2ExpiredValueCounts) { 0 } else { cx.cx.clock.last().ms() };
         let draft = Draft::new(current, ballot, now_ms);
         if draft.changed {
             cx.cx.count(Counter::ExpiredSettled);
