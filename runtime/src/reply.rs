@@ -34,6 +34,8 @@ pub enum Shape {
     },
     /// META.
     Meta,
+    /// This error if the key is there, else null.
+    Refuse(&'static str),
 }
 
 /// The error of a failure, with what to do.
@@ -80,6 +82,7 @@ pub fn word(shape: Shape, result: Result<Response, Failure>) -> Value {
                 (Value::text("ttl_ms"), ttl(expires_at, now_ms, 1, false)),
                 (Value::text("size"), Value::Integer(value.len() as i64)),
             ]),
+            Shape::Refuse(error) => Value::error(error),
             _ => Value::Bulk(value),
         },
         Ok(Response::Absent { .. }) => match shape {

@@ -134,7 +134,8 @@ fn change_expiry(command: &'static Command, a: &Args<'_>, unit: i64, absolute: b
 }
 
 pub(super) fn scan(_: &'static Command, a: &Args<'_>) -> Parsed {
-    let cursor = std::str::from_utf8(&a[1]).ok().and_then(|text| text.parse::<u64>().ok());
+    let text = if a[1].is_empty() { b"0" } else { &a[1] };
+    let cursor = std::str::from_utf8(text).ok().and_then(|text| text.parse::<u64>().ok());
     let cursor = cursor.ok_or_else(|| err("invalid cursor"))?;
     let (mut pattern, mut count, mut strings) = (None, 10, true);
     let mut at = 2;

@@ -3,7 +3,7 @@
 
 use super::number::is_float;
 use super::table::Command;
-use super::{Action, KeyRequest, Many, err, integer, syntax, word, wrong_arity};
+use super::{Action, KeyRequest, Many, err, integer, not_integer, syntax, word, wrong_arity};
 use crate::reply::Shape;
 use crate::resp::{Args, Value};
 use samara_core::base::{ExpireWhen, Expiry, KeyOp, When, limits};
@@ -216,10 +216,17 @@ pub(super) fn set(_: &'static Command, a: &Args<'_>) -> Parsed {
 
 pub(super) fn getex(_: &'static Command, a: &Args<'_>) -> Parsed {
     let options = Options::parse(a, 2, false)?;
-    let expiry = match options.expiry(a, "getex")? {
-        Some(expiry) => expiry,
-        None if options.persist => Expiry::Clear,
-        None => return Ok(one(a, KeyOp::Read, Shape::Value)),
+    let expiry = match options.expiry(a, "getex") {
+        Ok(Some(expiry)) => expiry,
+        Ok(None) if options.persist => Expiry::Clear,
+        Ok(None) => return Ok(one(a, KeyOp::Read, Shape::Value)),
+        // Valkey looks for the key before it looks at the number.
+        Err(error) if error == not_integer() => {
+            return Ok(one(a, KeyOp::Read, Shape::Refuse("ERR value is not an integer or out of range")));
+        }
+        Err(_) => {
+            return Ok(one(a, KeyOp::Read, Shape::Refuse("ERR invalid expire time in 'getex' command")));
+        }
     };
     Ok(one(a, KeyOp::Expire { expiry, when: ExpireWhen::Always, want_value: true }, Shape::Old))
 }

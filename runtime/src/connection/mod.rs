@@ -61,6 +61,8 @@ pub struct Connection {
     replies: Replies,
     /// No more commands are taken; the connection ends when all answers have been written.
     closing: bool,
+    /// It ends now, whatever has not been written.
+    cut: bool,
     output: BytesMut,
     /// What this connection has added to the process's count of answer bytes.
     counted: u64,
@@ -89,6 +91,7 @@ pub async fn serve(stream: TcpStream, server: Arc<Server>, id: u64) {
         version: 2,
         replies: Replies::On,
         closing: false,
+        cut: false,
         output: BytesMut::new(),
         counted: 0,
         server,
@@ -115,6 +118,9 @@ impl Connection {
         loop {
             self.work(&mut decoder, &mut input);
             self.pipeline.flush();
+            if self.cut {
+                return Gone::Ended;
+            }
             if self.count_output(self.output.len() + self.pipeline.held()) {
                 return Gone::Slow;
             }
@@ -233,11 +239,9 @@ impl Connection {
             Ok(parts) => parts,
             Err(value) => {
                 // What comes from a browser is no request: nothing is answered that a page could use.
-                self.closing =
-                    args[0].eq_ignore_ascii_case(b"host:") || args[0].eq_ignore_ascii_case(b"post");
-                if !self.closing {
-                    self.answer(value);
-                }
+                self.cut = [&b"host:"[..], b"post"].iter().any(|name| args[0].eq_ignore_ascii_case(name));
+                self.closing |= self.cut;
+                self.answer(value);
                 return self.after_command();
             }
         };

@@ -1,0 +1,193 @@
+//! The same commands to a node and to a real Redis server: every reply must be the same, byte for byte, in RESP2 and in RESP3;
+//! and after bytes that break the protocol, too. Where this build means to differ (Valkey 8 words it differently from the
+//! server at hand, or a limit is smaller) the table says what it answers instead.
+
+mod differential_table;
+mod support;
+
+use differential_table::{APPROXIMATE, COMMANDS, DIFFERENT, FAMILIES, RAW};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+use support::{Cluster, Scratch, free_ports, wait_for};
+
+/// A Redis server that goes with the test.
+struct Redis {
+    process: Child,
+    port: u16,
+    _data: Scratch,
+}
+
+impl Redis {
+    /// `None` where none is installed.
+    fn start() -> Option<Self> {
+        let (data, port) = (Scratch::new("redis"), free_ports(1)[0]);
+        let process = Command::new("redis-server")
+            .args(["--port", &port.to_string(), "--save", "", "--appendonly", "no", "--dir"])
+            .arg(&data.0)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .ok()?;
+        let redis = Self { process, port, _data: data };
+        wait_for("redis-server", || support::connect(port).map(|_| ()));
+        Some(redis)
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        self.process.kill().ok();
+        self.process.wait().ok();
+    }
+}
+
+/// A connection that gives replies as they are on the wire.
+struct Wire(BufReader<TcpStream>);
+
+impl Wire {
+    fn open(port: u16) -> Self {
+        let stream = TcpStream::connect(("127.0.0.1", port)).expect("the server is up");
+        stream.set_read_timeout(Some(Duration::from_mins(1))).expect("a timeout");
+        Self(BufReader::new(stream))
+    }
+
+    fn ask(&mut self, words: &[Vec<u8>]) -> Vec<u8> {
+        let mut request = format!("*{}\r\n", words.len()).into_bytes();
+        for word in words {
+            request.extend_from_slice(format!("${}\r\n", word.len()).as_bytes());
+            request.extend_from_slice(word);
+            request.extend_from_slice(b"\r\n");
+        }
+        self.0.get_mut().write_all(&request).expect("sent");
+        let mut reply = Vec::new();
+        self.reply(&mut reply);
+        reply
+    }
+
+    /// Appends one whole reply.
+    fn reply(&mut self, reply: &mut Vec<u8>) {
+        let start = reply.len();
+        self.0.read_until(b'\n', reply).expect("a reply");
+        let line = String::from_utf8_lossy(&reply[start..]).into_owned();
+        let number = || line[1..].trim_end().parse::<i64>().unwrap_or(-1);
+        match line.as_bytes().first() {
+            Some(b'$' | b'=') if number() >= 0 => {
+                let mut body = vec![0; number() as usize + 2];
+                self.0.read_exact(&mut body).expect("the rest of the reply");
+                reply.extend_from_slice(&body);
+            }
+            Some(b'*' | b'~') => (0..number()).for_each(|_| self.reply(reply)),
+            Some(b'%') => (0..2 * number()).for_each(|_| self.reply(reply)),
+            Some(_) => {}
+            None => panic!("the connection was closed"),
+        }
+    }
+}
+
+/// Words of a line: `''` is empty, `\n` and `\x00` are what they say, and `{k*N}` is N times k.
+fn words(line: &str) -> Vec<Vec<u8>> {
+    let word = |word: &str| match word {
+        "''" => Vec::new(),
+        word => match word.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')?.split_once('*')) {
+            Some((text, count)) => text.repeat(count.parse().expect("a number")).into_bytes(),
+            None => word.replace("\\r", "\r").replace("\\n", "\n").replace("\\x00", "\0").into_bytes(),
+        },
+    };
+    line.split(' ').map(word).collect()
+}
+
+/// Every command with too few and too many arguments.
+fn arities() -> Vec<String> {
+    let mut lines = Vec::new();
+    for (name, least, most) in FAMILIES {
+        let call = |count: usize| format!("{name}{}", " a".repeat(count));
+        lines.extend((0..*least).map(call));
+        lines.extend(most.map(|most| call(most + 1)));
+        lines.push(call(*least).to_uppercase().replace(" A", " ''"));
+    }
+    lines
+}
+
+fn close_enough(ours: &[u8], theirs: &[u8]) -> bool {
+    let number = |reply: &[u8]| String::from_utf8_lossy(reply).trim_start_matches(':').trim().parse::<i64>();
+    match (number(ours), number(theirs)) {
+        (Ok(ours), Ok(theirs)) => ours.signum() == theirs.signum() && (ours - theirs).abs() < 60,
+        _ => ours == theirs,
+    }
+}
+
+/// Sends `bytes`, and PING and the end of the stream if they are `whole`; everything that comes until the connection ends.
+fn talk(port: u16, bytes: &[u8], whole: bool) -> Vec<u8> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("the server is up");
+    stream.set_read_timeout(Some(Duration::from_mins(1))).expect("a timeout");
+    // A server that closes early makes the rest of the write fail; what it said is what counts.
+    stream.write_all(bytes).ok();
+    if whole {
+        stream.write_all(b"PING\r\n").ok();
+        stream.shutdown(Shutdown::Write).ok();
+    }
+    let mut said = Vec::new();
+    let mut piece = [0; 4096];
+    while let Ok(count @ 1..) = stream.read(&mut piece) {
+        said.extend_from_slice(&piece[..count]);
+    }
+    said
+}
+
+fn compare_commands(ours: u16, theirs: u16, version: &str, complaints: &mut Vec<String>) -> usize {
+    let (mut ours, mut theirs) = (Wire::open(ours), Wire::open(theirs));
+    for wire in [&mut ours, &mut theirs] {
+        wire.ask(&words(&format!("HELLO {version}")));
+        wire.ask(&words("FLUSHALL"));
+    }
+    let lines: Vec<String> = COMMANDS.iter().map(|line| (*line).to_string()).chain(arities()).collect();
+    for line in &lines {
+        let (mine, their) = (ours.ask(&words(line)), theirs.ask(&words(line)));
+        let meant = DIFFERENT.iter().find(|(different, ..)| different == line);
+        let good = match meant {
+            Some((_, answer, _)) => mine.starts_with(answer.as_bytes()) && mine != their,
+            None if APPROXIMATE.iter().any(|name| line.starts_with(name)) => close_enough(&mine, &their),
+            None => mine == their,
+        };
+        if !good {
+            let show = |reply: &[u8]| String::from_utf8_lossy(&reply[..reply.len().min(200)]).into_owned();
+            complaints.push(format!(
+                "RESP{version} {line}: ours {:?}, Redis {:?}",
+                show(&mine),
+                show(&their)
+            ));
+        }
+    }
+    lines.len()
+}
+
+#[test]
+fn replies_are_those_of_redis_byte_for_byte() {
+    let Some(redis) = Redis::start() else {
+        assert!(std::env::var("CI").is_err(), "redis-server is not installed: apt-get install redis-server");
+        println!("SKIPPED: redis-server is not installed (apt-get install redis-server)");
+        return;
+    };
+    let cluster = Cluster::start("differential");
+    let mut complaints = Vec::new();
+    let mut count = 0;
+    for (version, node) in [("2", 0), ("3", 1)] {
+        count += compare_commands(cluster.clients[node], redis.port, version, &mut complaints);
+    }
+    let long: Vec<u8> = vec![b'1'; 70_000];
+    let long_lines = [&b"*"[..], b"*1\r\n$", b"", b"GET "].map(|start| [start, &long].concat());
+    let raw = RAW.iter().map(|bytes| (bytes.to_vec(), true));
+    // A line without end is refused before it ends.
+    for (bytes, whole) in raw.chain(long_lines.map(|line| (line, false))) {
+        count += 1;
+        let (mine, their) = (talk(cluster.clients[2], &bytes, whole), talk(redis.port, &bytes, whole));
+        if mine != their {
+            let show = |bytes: &[u8]| bytes[..bytes.len().min(120)].escape_ascii().to_string();
+            complaints.push(format!("{}: ours {}, Redis {}", show(&bytes), show(&mine), show(&their)));
+        }
+    }
+    println!("{count} requests compared");
+    assert!(complaints.is_empty(), "{} replies differ:\n{}", complaints.len(), complaints.join("\n"));
+}
