@@ -32,8 +32,8 @@ pub struct Batch {
 }
 
 /// Runs one seed; a panic of the core is a failure like any other.
-pub fn run_seed(scenario: &Scenario, seed: u64) -> Report {
-    run_plan(&Plan::new(scenario, seed))
+pub fn run_seed(scenario: &Scenario, seed: u64, virtual_seconds: Option<u64>) -> Report {
+    run_plan(&Plan::new(scenario, seed, virtual_seconds))
 }
 
 /// Runs a plan; a panic of the core is a failure like any other.
@@ -79,8 +79,21 @@ impl Batch {
     }
 }
 
-/// Runs `seeds` on `jobs` threads. `stop` ends the batch at the first failure.
-pub fn run(scenario: &Scenario, seeds: &[u64], jobs: usize, progress: bool, stop: bool) -> Batch {
+/// How a batch is run.
+#[derive(Debug, Clone, Default)]
+pub struct Manner {
+    /// Threads.
+    pub jobs: usize,
+    /// Whether a progress bar is shown.
+    pub progress: bool,
+    /// Whether the batch ends at the first failure.
+    pub stop: bool,
+    /// How long each run is, where the scenario does not say.
+    pub virtual_seconds: Option<u64>,
+}
+
+/// Runs `seeds` of a scenario.
+pub fn run(scenario: &Scenario, seeds: &[u64], manner: &Manner) -> Batch {
     let next = AtomicU64::new(0);
     let batch = Mutex::new(Batch::default());
     let bar = ProgressBar::new(seeds.len() as u64);
@@ -89,22 +102,22 @@ pub fn run(scenario: &Scenario, seeds: &[u64], jobs: usize, progress: bool, stop
         bar.set_style(style);
     }
     bar.set_prefix(scenario.name.clone());
-    if !progress {
+    if !manner.progress {
         bar.set_draw_target(ProgressDrawTarget::hidden());
     }
     std::thread::scope(|scope| {
-        for _ in 0..jobs.max(1) {
+        for _ in 0..manner.jobs.max(1) {
             scope.spawn(|| {
                 loop {
                     let at = next.fetch_add(1, Ordering::Relaxed) as usize;
                     let Some(seed) = seeds.get(at).copied() else { return };
-                    let report = run_seed(scenario, seed);
+                    let report = run_seed(scenario, seed, manner.virtual_seconds);
                     let failed = report.failure.is_some();
                     if let Ok(mut batch) = batch.lock() {
                         batch.add(seed, report);
                     }
                     bar.inc(1);
-                    if failed && stop {
+                    if failed && manner.stop {
                         next.store(seeds.len() as u64, Ordering::Relaxed);
                     }
                 }

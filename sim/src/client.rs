@@ -86,7 +86,8 @@ impl Client {
     pub fn begin(&mut self, planned: &PlannedOperation, tag: u64, now: u64, wall_ms: u64) -> Request {
         let counter = planned.what == What::Incr;
         let key = Bytes::from(format!("{}{}", if counter { "counter" } else { "key" }, planned.key));
-        let unique = Bytes::from(format!("v{}.{}", self.number, self.begun));
+        let padding = "_".repeat(planned.padding as usize);
+        let unique = Bytes::from(format!("v{}.{}{padding}", self.number, self.begun));
         let expected = self.seen.get(&key).cloned().unwrap_or_default();
         let (function, op) = ask(planned.what, unique, expected);
         let (level, mut judged) = level(planned.level);

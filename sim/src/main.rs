@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 use samara_core::base::planted::{self, Bug};
-use samara_sim::batch::{self, Batch};
+use samara_sim::batch::{self, Batch, Manner};
 use samara_sim::plan::Plan;
 use samara_sim::scenario::{self, Scenario};
 use samara_sim::situations;
@@ -81,6 +81,9 @@ struct Run {
     /// Run the i-th of n parts of the seeds, as i/n.
     #[arg(long, value_parser = parse_partition, default_value = "0/1")]
     partition: (u64, u64),
+    /// Give the clients work, and go on with the faults, for about so many virtual seconds in each run.
+    #[arg(long)]
+    virtual_seconds: Option<u64>,
     /// Write the result as JSON.
     #[arg(long)]
     json: Option<PathBuf>,
@@ -158,13 +161,16 @@ fn run_scenarios(run: &Run) -> Result<bool, String> {
     let (part, parts) = run.partition;
     let seeds: Vec<u64> = (range.from..range.to).filter(|seed| seed % parts == part).collect();
     let progress = !run.no_progress && std::io::stderr().is_terminal();
+    let virtual_seconds = run.virtual_seconds;
+    let manner = Manner { jobs: jobs(run.jobs), progress, stop: false, virtual_seconds };
+    let longer = virtual_seconds.map(|seconds| format!(" --virtual-seconds {seconds}")).unwrap_or_default();
     let start = Instant::now();
     let mut total = Batch::default();
     let mut failures = Vec::new();
     for (name, scenario) in &scenarios {
-        let batch = batch::run(scenario, &seeds, jobs(run.jobs), progress, false);
+        let batch = batch::run(scenario, &seeds, &manner);
         for (seed, reason) in &batch.failures {
-            let command = format!("cargo sim run {name} --seed {seed:#x}");
+            let command = format!("cargo sim run {name} --seed {seed:#x}{longer}");
             println!("seed {seed:#x} of {name} failed: {reason}\n  repeat it: {command}");
             failures.push(serde_json::json!({ "seed": seed, "reason": reason, "command": command }));
         }
@@ -221,7 +227,7 @@ fn determinism(seeds: Seeds, print: bool) -> Result<bool, String> {
     let scenario = scenario::find("swarm")?;
     if print {
         for seed in seeds.from..seeds.to {
-            let report = batch::run_seed(&scenario, seed);
+            let report = batch::run_seed(&scenario, seed, None);
             println!("{seed:#x} {:016x} {}", report.trace, report.events);
         }
         return Ok(true);
@@ -289,7 +295,8 @@ fn hunt(grounds: &[Scenario], seeds: u64) -> Option<(u64, String, u64, String)> 
     while tried < seeds {
         for scenario in grounds {
             let range: Vec<u64> = (from..from + piece).collect();
-            let batch = batch::run(scenario, &range, jobs(None), false, true);
+            let batch =
+                batch::run(scenario, &range, &Manner { jobs: jobs(None), stop: true, ..Manner::default() });
             if let Some((seed, reason)) = batch.failures.first() {
                 return Some((tried + seed - from + 1, scenario.name.clone(), *seed, reason.clone()));
             }
@@ -301,7 +308,7 @@ fn hunt(grounds: &[Scenario], seeds: u64) -> Option<(u64, String, u64, String)> 
 }
 
 fn write_plan(seed: u64, scenario: &str, output: &PathBuf) -> Result<bool, String> {
-    let plan = Plan::new(&scenario::find(scenario)?, seed);
+    let plan = Plan::new(&scenario::find(scenario)?, seed, None);
     let text = toml::to_string(&plan).map_err(|error| error.to_string())?;
     std::fs::write(output, text).map_err(|error| format!("{}: {error}", output.display()))?;
     Ok(true)

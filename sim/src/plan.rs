@@ -17,6 +17,9 @@ pub struct Plan {
     pub replication: u8,
     /// Keys.
     pub keys: u64,
+    /// The first so many keys see no strong operation: what was acknowledged on them must survive (PROTOCOL section 9).
+    #[serde(default)]
+    pub weak_keys: u64,
     /// Entries of the promise table.
     pub promises: u64,
     /// Bytes of a memtable.
@@ -57,6 +60,9 @@ pub struct PlannedOperation {
     pub what: What,
     /// Milliseconds to the deadline.
     pub patience_ms: u64,
+    /// Bytes that its value is longer than need be.
+    #[serde(default)]
+    pub padding: u64,
     /// Whether it carries an idempotency id and is retried under it.
     pub idempotent: bool,
 }
@@ -207,8 +213,8 @@ fn weighted<T: Copy>(random: &mut Stream, items: &[(u64, T)], otherwise: T) -> T
 }
 
 impl Plan {
-    /// The plan of a seed.
-    pub fn new(scenario: &Scenario, seed: u64) -> Self {
+    /// The plan of a seed. With `virtual_seconds`, the clients have work, and the faults go on, for about so long.
+    pub fn new(scenario: &Scenario, seed: u64, virtual_seconds: Option<u64>) -> Self {
         let mut random = Stream::new(seed, "plan", 0);
         let random = &mut random;
         let shape = &scenario.shape;
@@ -224,6 +230,7 @@ impl Plan {
             nodes,
             replication: if nodes >= 5 && random.chance(200) { 5 } else { 3 },
             keys,
+            weak_keys: if random.chance(500) { random.below(keys) } else { 0 },
             promises: between(random, shape.promises),
             memtable_bytes: between(random, shape.memtable_bytes),
             latency_us: [network.latency_us[0], latency],
@@ -236,33 +243,53 @@ impl Plan {
             clients: Vec::new(),
             faults: Vec::new(),
         };
-        plan.clients = clients(scenario, &plan, &mut Stream::new(seed, "clients", 0));
+        plan.clients = clients(scenario, &mut plan, virtual_seconds, &mut Stream::new(seed, "clients", 0));
         let longest =
             plan.clients.iter().map(|ops| ops.iter().map(|op| op.after_us + 3_000).sum::<u64>()).max();
         let span_ms = (longest.unwrap_or(0) / 1_000).max(500);
-        plan.faults = faults(scenario, &plan, span_ms, &mut Stream::new(seed, "faults", 0));
+        let storms = virtual_seconds.map_or(1, |seconds| (seconds / STORM_SECONDS).max(1));
+        plan.faults = faults(scenario, &plan, span_ms, storms, &mut Stream::new(seed, "faults", 0));
         plan
     }
 }
 
-fn clients(scenario: &Scenario, plan: &Plan, random: &mut Stream) -> Vec<Vec<PlannedOperation>> {
+/// One storm of faults is drawn for so many seconds of a run whose length is given.
+const STORM_SECONDS: u64 = 5;
+/// Operations of one client at most in a run whose length is given.
+const OPERATIONS_MAX: u64 = 100_000;
+
+fn clients(
+    scenario: &Scenario,
+    plan: &mut Plan,
+    virtual_seconds: Option<u64>,
+    random: &mut Stream,
+) -> Vec<Vec<PlannedOperation>> {
     let shape = &scenario.shape;
     let count = random.between(shape.clients[0], shape.clients[1]);
     let operations = random.between(shape.operations[0], shape.operations[1]);
     let strong_only = random.chance(400);
     let sticky = random.chance(500);
     let think = random.between(shape.think_us[0], shape.think_us[1]);
+    if strong_only {
+        plan.weak_keys = 0;
+    }
+    let each = match virtual_seconds {
+        // Half of the operations follow at once, the others after half of `think` on average; each takes a while.
+        Some(seconds) => (seconds * 1_000_000 / (think / 4 + 3_000)).min(OPERATIONS_MAX),
+        None => operations / count,
+    };
     (0..count)
         .map(|client| {
-            (0..operations / count)
+            (0..each)
                 .map(|_| {
                     let node = if sticky { client % plan.nodes } else { random.below(plan.nodes) };
                     // Bursts: half of the time a client does not wait at all.
                     let after_us = if random.chance(500) { 0 } else { random.below(think + 1) };
-                    PlannedOperation {
+                    let key = random.below(plan.keys);
+                    let drawn = PlannedOperation {
                         after_us,
                         node,
-                        key: random.below(plan.keys),
+                        key,
                         level: if strong_only {
                             PlannedLevel::Strong
                         } else {
@@ -270,12 +297,26 @@ fn clients(scenario: &Scenario, plan: &Plan, random: &mut Stream) -> Vec<Vec<Pla
                         },
                         what: what(&scenario.mix, random),
                         patience_ms: *random.pick(&[500, 1_500, 5_000]),
+                        padding: if random.chance(60) { *random.pick(&[600, 1_500, 5_000]) } else { 0 },
                         idempotent: random.chance(shape.idempotent),
-                    }
+                    };
+                    if key < plan.weak_keys { weakened(drawn) } else { drawn }
                 })
                 .collect()
         })
         .collect()
+}
+
+/// The same on a key that sees no strong operation.
+fn weakened(mut operation: PlannedOperation) -> PlannedOperation {
+    operation.idempotent = false;
+    if operation.level == PlannedLevel::Strong {
+        operation.level = PlannedLevel::Causal;
+    }
+    if !matches!(operation.what, What::Read | What::Set | What::Delete | What::SetTtl(_)) {
+        operation.what = What::Set;
+    }
+    operation
 }
 
 fn level(levels: &Levels, random: &mut Stream) -> PlannedLevel {
@@ -302,7 +343,7 @@ fn what(mix: &Mix, random: &mut Stream) -> What {
     weighted(random, &items, What::Read)
 }
 
-fn faults(scenario: &Scenario, plan: &Plan, span_ms: u64, random: &mut Stream) -> Vec<Fault> {
+fn faults(scenario: &Scenario, plan: &Plan, span_ms: u64, storms: u64, random: &mut Stream) -> Vec<Fault> {
     let faults = &scenario.faults;
     let kinds: [([u64; 2], usize); 12] = [
         (faults.crash, 0),
@@ -324,7 +365,7 @@ fn faults(scenario: &Scenario, plan: &Plan, span_ms: u64, random: &mut Stream) -
     let sure = if possible.is_empty() { None } else { Some(*random.pick(&possible)) };
     for (range, kind) in kinds {
         let off = scenario.swarm && random.chance(500) && sure != Some(kind);
-        let count = random.between(range[0], range[1]).max(u64::from(sure == Some(kind)));
+        let count = storms * random.between(range[0], range[1]).max(u64::from(sure == Some(kind)));
         for _ in 0..if off { 0 } else { count } {
             drawn.push(Fault { at_ms: random.below(span_ms), kind: fault(kind, plan, random) });
         }
