@@ -474,3 +474,7 @@ fn effect(values: &mut Values, before: State, operation: &Operation, slack: u64)
         }
     }
 }
+
+#[cfg(test)]
+#[path = "order_tests.rs"]
+mod tests;
