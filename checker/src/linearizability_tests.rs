@@ -1,5 +1,6 @@
 use super::*;
-use crate::history::{Answer, Function};
+use crate::history::{Answer, Function, Level, Outcome};
+use crate::model::{State, Values, step};
 use proptest::prelude::*;
 
 fn op(process: u64, function: Function, outcome: Outcome, call: u64, ret: u64) -> Operation {

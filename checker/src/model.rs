@@ -38,6 +38,11 @@ impl Values {
         id
     }
 
+    /// The state of a key that holds `value` for ever.
+    pub fn holding(&mut self, value: &[u8]) -> State {
+        lasting(self.id(value))
+    }
+
     fn value(&self, id: u32) -> Option<&[u8]> {
         id.checked_sub(1).and_then(|at| self.values.get(at as usize)).map(Vec::as_slice)
     }

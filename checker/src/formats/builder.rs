@@ -1,0 +1,402 @@
+//! Puts events together to operations.
+
+use super::datum::{Datum, Wrong};
+use super::event::{Event, Kind};
+use super::{Format, Loaded, Place};
+use crate::history::Level;
+use crate::recording::{Code, Initial, NOTHING, Record, Recording, Reply};
+use crate::transactions::{Access, Transactions};
+
+/// What a read of nil means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Nil {
+    /// Nothing is known of what was read (Knossos).
+    Any,
+    /// The key was absent.
+    Absent,
+}
+
+/// What a failed compare-and-set means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FailedCas {
+    /// It did not happen, and nothing else is known (Jepsen's rule for `fail`).
+    DidNotHappen,
+    /// It was done and found another value.
+    Mismatch,
+}
+
+/// How a file is to be understood, where files of one format differ.
+#[derive(Debug, Clone, Default)]
+pub struct Reading {
+    /// A read of nil; the format's custom unless told: any value in EDN, absent elsewhere.
+    pub nil: Option<Nil>,
+    /// A failed compare-and-set; the format's custom unless told: a mismatch in the etcd logs, else it did not happen
+    /// (JSON lines say `"error": "mismatch"` themselves).
+    pub failed_cas: Option<FailedCas>,
+    /// The value of every key before the first operation; absent unless told. EDN maps with `:key` (Porcupine's key-value
+    /// logs) begin with the empty string.
+    pub initial: Option<Vec<u8>>,
+    /// Values are `[key value]`, as Jepsen's independent keys are.
+    pub independent: bool,
+    /// An absent counter reads as 0.
+    pub counter: bool,
+}
+
+const NOBODY: u32 = u32::MAX;
+
+/// Puts events together.
+pub(super) struct Builder {
+    format: Format,
+    nil: Nil,
+    failed_cas: FailedCas,
+    independent: bool,
+    told_initial: bool,
+    recording: Recording,
+    transactions: Transactions,
+    /// The open operation of each process, by its number; [`NOBODY`] for none.
+    open: Vec<u32>,
+    /// Open transactions: process, its line, what was asked.
+    open_transactions: Vec<(u32, u32)>,
+    failed: usize,
+    events: u64,
+}
+
+impl Builder {
+    pub(super) fn new(format: Format, reading: &Reading) -> Self {
+        let edn = format == Format::Edn;
+        let mut recording = Recording::default();
+        let initial = reading.initial.clone().or_else(|| reading.counter.then(|| b"0".to_vec()));
+        if let Some(initial) = &initial {
+            recording.initial = Initial::Value(recording.values.id(initial));
+        }
+        let log = format == Format::EtcdLog;
+        Self {
+            format,
+            nil: reading.nil.unwrap_or(if edn { Nil::Any } else { Nil::Absent }),
+            failed_cas: reading.failed_cas.unwrap_or(if log {
+                FailedCas::Mismatch
+            } else {
+                FailedCas::DidNotHappen
+            }),
+            independent: reading.independent,
+            told_initial: initial.is_some(),
+            recording,
+            transactions: Transactions { unwritten_allowed: true, ..Transactions::default() },
+            open: Vec::new(),
+            open_transactions: Vec::new(),
+            failed: 0,
+            events: 0,
+        }
+    }
+
+    pub(super) fn event(&mut self, event: &Event<'_>, place: Place) -> Result<(), Wrong> {
+        self.events += 1;
+        if let Some(meta) = &event.meta {
+            return self.meta(meta);
+        }
+        // Jepsen's nemesis and the like are no clients.
+        let process = match &event.process {
+            Some(Datum::Number(process)) => self.recording.processes.id(process),
+            Some(_) => return Ok(()),
+            None if event.kind == Some(Kind::Info) => return Ok(()),
+            None => return Err(Wrong { at: 0, reason: "\"process\" is missing".into() }),
+        };
+        let Some(kind) = event.kind else {
+            return Err(Wrong { at: 0, reason: "\"type\" is missing".into() });
+        };
+        if self.open.len() <= process as usize {
+            self.open.resize(process as usize + 1, NOBODY);
+        }
+        let transaction = event.f.as_ref().is_some_and(|f| f.is(b"txn"));
+        let time = event.time.unwrap_or(self.events);
+        match (kind, self.open[process as usize]) {
+            (Kind::Invoke, NOBODY) if transaction => {
+                self.open[process as usize] = self.open_transactions.len() as u32;
+                self.open_transactions.push((process, place.line as u32));
+                Ok(())
+            }
+            (Kind::Invoke, NOBODY) => {
+                self.open[process as usize] = self.recording.records.len() as u32;
+                let record = self.invoke(event, process, time, place)?;
+                self.recording.records.push(record);
+                Ok(())
+            }
+            (Kind::Invoke, _) => {
+                let name = String::from_utf8_lossy(self.recording.processes.text(process)).into_owned();
+                Err(Wrong { at: 0, reason: format!("process {name} invokes while its last operation is open") })
+            }
+            (_, NOBODY) => {
+                let name = String::from_utf8_lossy(self.recording.processes.text(process)).into_owned();
+                Err(Wrong { at: 0, reason: format!("process {name} completes what it did not invoke") })
+            }
+            (_, at) if transaction => {
+                self.open[process as usize] = NOBODY;
+                self.transaction(at, kind, event)
+            }
+            (_, at) => {
+                self.open[process as usize] = NOBODY;
+                self.complete(at as usize, kind, event, time)
+            }
+        }
+    }
+
+    fn meta(&mut self, meta: &Datum<'_>) -> Result<(), Wrong> {
+        let Datum::Map(fields) = meta else {
+            return Err(Wrong { at: 0, reason: "meta is an object".into() });
+        };
+        for (name, value) in fields {
+            if name.is(b"nil") {
+                self.nil = if value.is(b"any") { Nil::Any } else { Nil::Absent };
+            } else if name.is(b"init") {
+                match value {
+                    Datum::Nil => {}
+                    Datum::Map(keys) => {
+                        for (key, value) in keys {
+                            let key = self.recording.keys.id(&key.bytes());
+                            let value = self.recording.values.id(&value.bytes());
+                            self.recording.initial_of.push((key, Initial::Value(value)));
+                        }
+                    }
+                    value => {
+                        self.recording.initial = Initial::Value(self.recording.values.id(&value.bytes()));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The key and the value of an event.
+    fn keyed<'e, 'a>(&mut self, event: &'e Event<'a>) -> Result<(u32, Option<&'e Datum<'a>>), Wrong> {
+        if self.independent {
+            return match event.value.as_ref().and_then(Datum::list) {
+                Some([key, value]) => Ok((self.recording.keys.id(&key.bytes()), Some(value))),
+                _ => Err(Wrong { at: event.value_at, reason: "with --independent a value is [key value]".into() }),
+            };
+        }
+        if let Some(key) = &event.key {
+            if self.format == Format::Edn && !self.told_initial {
+                self.told_initial = true;
+                self.recording.initial = Initial::Value(self.recording.values.id(b""));
+            }
+            return Ok((self.recording.keys.id(&key.bytes()), event.value.as_ref()));
+        }
+        Ok((self.recording.keys.id(b""), event.value.as_ref()))
+    }
+
+    fn invoke(
+        &mut self,
+        event: &Event<'_>,
+        process: u32,
+        time: u64,
+        place: Place,
+    ) -> Result<Record, Wrong> {
+        let wrong = |reason: &str| Err(Wrong { at: event.value_at, reason: reason.into() });
+        let (key, value) = self.keyed(event)?;
+        let value = value.unwrap_or(&Datum::Nil);
+        let Some(f) = &event.f else {
+            return Err(Wrong { at: 0, reason: "\"f\" is missing".into() });
+        };
+        let session = match &event.session {
+            Some(session) => self.recording.processes.id(&session.bytes()),
+            None => process,
+        };
+        let node = event.node.as_ref().map_or(NOTHING, |node| self.recording.processes.id(&node.bytes()));
+        let mut record = Record {
+            call: time,
+            ret: time,
+            number: -1,
+            answer: 0,
+            version: 0,
+            process,
+            session,
+            node,
+            key,
+            argument: NOTHING,
+            expected: NOTHING,
+            seen: NOTHING,
+            line: place.line as u32,
+            code: Code::Get,
+            reply: Reply::Unknown,
+            observed: false,
+            level: level(event)?,
+        };
+        let name = f.scalar().unwrap_or_default();
+        match name.as_ref() {
+            b"get" | b"read" | b"r" => {}
+            b"put" | b"write" | b"w" | b"set" => {
+                if *value == Datum::Nil {
+                    // Knossos: a write of nil leaves nothing.
+                    record.code = Code::Delete;
+                } else {
+                    record.code = Code::Put;
+                    record.argument = self.recording.values.id(&value.bytes());
+                    record.number = event.ttl_ms.unwrap_or(-1);
+                }
+            }
+            b"put_absent" | b"put_present" => {
+                record.code =
+                    if name.as_ref() == b"put_absent" { Code::PutAbsent } else { Code::PutPresent };
+                record.argument = self.recording.values.id(&value.bytes());
+            }
+            b"delete" | b"del" => record.code = Code::Delete,
+            b"cas" => {
+                let Some([old, new]) = value.list() else {
+                    return wrong("the value of a cas is [old new]");
+                };
+                record.code = Code::Cas;
+                if *old == Datum::Nil {
+                    record.code = Code::PutAbsent;
+                } else {
+                    record.expected = self.recording.values.id(&old.bytes());
+                }
+                record.argument = self.recording.values.id(&new.bytes());
+            }
+            b"incr" | b"add" | b"increment" => {
+                let Some(delta) = value.integer() else {
+                    return wrong("the value of an incr is a whole number");
+                };
+                record.code = Code::Incr;
+                record.number = delta;
+            }
+            b"append" => {
+                record.code = Code::Append;
+                record.argument = self.recording.values.id(&value.bytes());
+            }
+            other => {
+                let reason = format!(
+                    "f {:?} is none of get, put, put_absent, put_present, delete, cas, incr, append, txn",
+                    String::from_utf8_lossy(other)
+                );
+                return Err(Wrong { at: event.value_at, reason });
+            }
+        }
+        Ok(record)
+    }
+
+    fn complete(&mut self, at: usize, kind: Kind, event: &Event<'_>, time: u64) -> Result<(), Wrong> {
+        let value = match (&event.value, self.independent) {
+            (Some(Datum::List(pair)), true) if pair.len() == 2 => Some(&pair[1]),
+            (value, _) => value.as_ref(),
+        };
+        let record = &mut self.recording.records[at];
+        if time < record.call {
+            return Err(Wrong { at: 0, reason: format!("it completes at {time}, before its call at {}", record.call) });
+        }
+        record.ret = time;
+        if let Some(version) = event.version.as_ref() {
+            let Some(version) = version.unsigned() else {
+                return Err(Wrong { at: 0, reason: "version is a whole number".into() });
+            };
+            record.version = version;
+        }
+        if let Some(node) = &event.node {
+            record.node = self.recording.processes.id(&node.bytes());
+        }
+        match kind {
+            Kind::Invoke | Kind::Info => {}
+            Kind::Ok => {
+                let (reply, answer, seen) = self.answer(at, value, event.value_at)?;
+                let record = &mut self.recording.records[at];
+                (record.reply, record.answer, record.seen) = (reply, answer, seen);
+            }
+            Kind::Fail => {
+                let mismatch = event.error.as_ref().is_some_and(|error| error.is(b"mismatch"))
+                    || self.failed_cas == FailedCas::Mismatch;
+                let conditional =
+                    matches!(record.code, Code::Cas | Code::PutAbsent | Code::PutPresent | Code::Delete);
+                if mismatch && conditional {
+                    record.reply = Reply::NotApplied;
+                    match &event.observed {
+                        None => {}
+                        Some(Datum::Nil) => record.observed = true,
+                        Some(seen) => {
+                            record.observed = true;
+                            record.seen = self.recording.values.id(&seen.bytes());
+                        }
+                    }
+                } else {
+                    record.process = NOBODY;
+                    self.failed += 1;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What a completion says.
+    fn answer(
+        &mut self,
+        at: usize,
+        value: Option<&Datum<'_>>,
+        value_at: usize,
+    ) -> Result<(Reply, i64, u32), Wrong> {
+        let edn = self.format == Format::Edn || self.format == Format::EtcdLog;
+        Ok(match (self.recording.records[at].code, value) {
+            (Code::Get, None | Some(Datum::Nil)) if self.nil == Nil::Any => (Reply::Done, 0, NOTHING),
+            (Code::Get, None | Some(Datum::Nil)) => (Reply::Value, 0, NOTHING),
+            (Code::Get, Some(value)) => (Reply::Value, 0, self.recording.values.id(&value.bytes())),
+            (Code::Cas, _) => (Reply::Applied, 0, NOTHING),
+            (Code::PutAbsent | Code::PutPresent | Code::Delete, Some(Datum::Bool(applied))) => {
+                (if *applied { Reply::Applied } else { Reply::NotApplied }, 0, NOTHING)
+            }
+            (Code::PutAbsent | Code::PutPresent, _) => (Reply::Applied, 0, NOTHING),
+            (Code::Incr | Code::Append, Some(number @ Datum::Number(_))) if !edn => {
+                let Some(number) = number.integer() else {
+                    return Err(Wrong { at: value_at, reason: "the answer is a whole number".into() });
+                };
+                (Reply::Integer, number, NOTHING)
+            }
+            _ => (Reply::Done, 0, NOTHING),
+        })
+    }
+
+    /// A transaction has completed: what it did is what the completion says.
+    fn transaction(&mut self, at: u32, kind: Kind, event: &Event<'_>) -> Result<(), Wrong> {
+        let (process, line) = self.open_transactions[at as usize];
+        let wrong = || Wrong { at: event.value_at, reason: "a transaction is a list of [f key value]".into() };
+        if kind == Kind::Fail || (kind == Kind::Info && event.value.is_none()) {
+            return Ok(());
+        }
+        let mut accesses = Vec::new();
+        for access in event.value.as_ref().and_then(Datum::list).ok_or_else(wrong)? {
+            let Some([f, key, value]) = access.list() else {
+                return Err(wrong());
+            };
+            let write = f.is(b"w") || f.is(b"write");
+            if !write && !f.is(b"r") && !f.is(b"read") {
+                return Err(Wrong { at: event.value_at, reason: "a transaction reads (r) and writes (w)".into() });
+            }
+            let value = match value {
+                Datum::Nil => NOTHING,
+                value => self.transactions.values.id(&value.bytes()),
+            };
+            // Of an unknown outcome only the writes matter: whoever reads them shows that it happened.
+            if write || kind == Kind::Ok {
+                accesses.push(Access { key: self.transactions.keys.id(&key.bytes()), value, write });
+            }
+        }
+        self.transactions.push(process - 1, line, &accesses);
+        Ok(())
+    }
+
+    pub(super) fn finish(mut self) -> Loaded {
+        if !self.open_transactions.is_empty() {
+            return Loaded::Transactions(self.transactions);
+        }
+        if self.failed > 0 {
+            self.recording.records.retain(|record| record.process != NOBODY);
+        }
+        Loaded::Operations(self.recording)
+    }
+}
+
+fn level(event: &Event<'_>) -> Result<Level, Wrong> {
+    match &event.level {
+        None => Ok(Level::Strong),
+        Some(level) if level.is(b"strong") => Ok(Level::Strong),
+        Some(level) if level.is(b"causal") => Ok(Level::Causal),
+        Some(level) if level.is(b"eventual") => Ok(Level::Eventual),
+        Some(_) => Err(Wrong { at: 0, reason: "level is not strong, causal or eventual".into() }),
+    }
+}

@@ -1,0 +1,152 @@
+//! Cuts a stream into its top-level forms, so that a file need not be in memory to be parsed.
+
+use super::{BadInput, LINE_MAX, Place};
+use std::io::BufRead;
+
+/// The forms of a stream: those of one outer list, or bare ones.
+pub(super) struct Chunks<'a, R> {
+    input: &'a mut R,
+    /// Comments and character literals of EDN.
+    edn: bool,
+    chunk: Vec<u8>,
+    place: Place,
+    /// The outer list: not seen yet, open, closed.
+    outer: Outer,
+}
+
+#[derive(PartialEq, Clone, Copy)]
+enum Outer {
+    Bare,
+    Open(Place),
+    Closed,
+}
+
+impl<'a, R: BufRead> Chunks<'a, R> {
+    pub(super) fn new(input: &'a mut R, edn: bool) -> Self {
+        Self { input, edn, chunk: Vec::new(), place: Place { line: 1, column: 1 }, outer: Outer::Bare }
+    }
+
+    /// The form that [`Chunks::next`] found.
+    pub(super) fn text(&self) -> &[u8] {
+        &self.chunk
+    }
+
+    fn peek(&mut self) -> Result<Option<u8>, BadInput> {
+        let place = self.place;
+        let buffer = self.input.fill_buf().map_err(|error| BadInput::at(place, error.to_string()))?;
+        Ok(buffer.first().copied())
+    }
+
+    fn take(&mut self) -> Result<Option<u8>, BadInput> {
+        let byte = self.peek()?;
+        if let Some(byte) = byte {
+            self.input.consume(1);
+            if byte == b'\n' {
+                self.place = Place { line: self.place.line + 1, column: 1 };
+            } else {
+                self.place.column += 1;
+            }
+        }
+        Ok(byte)
+    }
+
+    /// Goes to the next form, and tells where it begins.
+    pub(super) fn next(&mut self) -> Result<Option<Place>, BadInput> {
+        loop {
+            let origin = self.place;
+            match self.peek()? {
+                None => {
+                    return match self.outer {
+                        Outer::Open(place) => Err(BadInput::at(place, "the list that begins here does not end")),
+                        _ => Ok(None),
+                    };
+                }
+                Some(b' ' | b'\t' | b'\r' | b'\n' | b',') => {
+                    self.take()?;
+                }
+                Some(0xef) if origin == (Place { line: 1, column: 1 }) => {
+                    for _ in 0..3 {
+                        self.take()?;
+                    }
+                }
+                Some(b';') if self.edn => while !matches!(self.take()?, None | Some(b'\n')) {},
+                Some(b'[' | b'(') if self.outer == Outer::Bare => {
+                    self.take()?;
+                    self.outer = Outer::Open(origin);
+                }
+                Some(b']' | b')') if matches!(self.outer, Outer::Open(_)) => {
+                    self.take()?;
+                    self.outer = Outer::Closed;
+                }
+                Some(_) if self.outer == Outer::Closed => {
+                    return Err(BadInput::at(origin, "text after the end of the list"));
+                }
+                Some(_) => {
+                    self.form()?;
+                    return Ok(Some(origin));
+                }
+            }
+        }
+    }
+
+    /// Collects the form that begins here: up to the brace that closes it, or to the end of a word.
+    fn form(&mut self) -> Result<(), BadInput> {
+        self.chunk.clear();
+        let mut depth = 0_usize;
+        loop {
+            let Some(byte) = self.peek()? else {
+                return Ok(());
+            };
+            if self.chunk.len() as u64 > LINE_MAX {
+                return Err(BadInput::at(self.place, format!("a form is longer than {LINE_MAX} bytes")));
+            }
+            let ends = depth == 0 && !self.chunk.is_empty() && !matches!(byte, b'{' | b'[' | b'(' | b'"');
+            if ends && (byte.is_ascii_whitespace() || matches!(byte, b',' | b']' | b')')) {
+                return Ok(());
+            }
+            self.take()?;
+            self.chunk.push(byte);
+            match byte {
+                b'{' | b'[' | b'(' => depth += 1,
+                b'}' | b']' | b')' => {
+                    depth = depth.saturating_sub(1);
+                    if depth == 0 {
+                        return Ok(());
+                    }
+                }
+                b'"' => self.string()?,
+                b';' if self.edn => self.comment()?,
+                b'\\' if self.edn => {
+                    if let Some(literal) = self.take()? {
+                        self.chunk.push(literal);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn string(&mut self) -> Result<(), BadInput> {
+        while let Some(byte) = self.take()? {
+            self.chunk.push(byte);
+            if byte == b'\\' {
+                if let Some(escaped) = self.take()? {
+                    self.chunk.push(escaped);
+                }
+            } else if byte == b'"' {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn comment(&mut self) -> Result<(), BadInput> {
+        while let Some(byte) = self.take()? {
+            self.chunk.push(byte);
+            if byte == b'\n' {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
