@@ -16,24 +16,28 @@ pub use crate::formats::BadInput;
 pub fn read(input: impl BufRead) -> Result<History, BadInput> {
     match formats::read(input, Some(Format::Jsonl), &Reading::default())? {
         Loaded::Operations(recording) => Ok(recording.history()),
-        Loaded::Transactions(_) => {
-            Err(BadInput { line: 1, column: 1, reason: "transactions are no operations on single keys".into() })
-        }
+        Loaded::Transactions(_) => Err(BadInput {
+            line: 1,
+            column: 1,
+            reason: "transactions are no operations on single keys".into(),
+        }),
     }
 }
 
 /// Writes a history that [`read`] reads back: invokes and completions in order of time.
 pub fn write(history: &History) -> String {
-    let mut events: Vec<(u64, bool, usize)> = Vec::new();
+    // At equal times a process returns before it calls again; the times say that these are concurrent with others.
+    let mut events: Vec<(u64, u8, usize)> = Vec::new();
     for (at, operation) in history.operations.iter().enumerate() {
-        events.push((operation.call, false, at));
+        events.push((operation.call, 1, at));
         if operation.outcome != Outcome::Unknown {
-            events.push((operation.ret, true, at));
+            events.push((operation.ret, if operation.ret > operation.call { 0 } else { 2 }, at));
         }
     }
     events.sort_unstable();
     let mut lines = String::new();
-    for (index, (time, is_return, at)) in events.into_iter().enumerate() {
+    for (index, (time, phase, at)) in events.into_iter().enumerate() {
+        let is_return = phase != 1;
         let operation = &history.operations[at];
         let mut event = serde_json::json!({
             "index": index, "time": time, "process": operation.process, "type": "invoke",

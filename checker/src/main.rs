@@ -1,95 +1,140 @@
 //! Command line of the checker: `samara-check FILE...`.
 
 use clap::Parser;
-use samara_check::history::{History, Operation};
-use samara_check::jsonl;
-use samara_check::linearizability::{self, Options, Verdict};
-use std::fs::File;
-use std::io::BufReader;
+use samara_check::formats::{FailedCas, Format, Nil, Reading};
+use samara_check::judge::{self, Demand, Judgement, Level};
+use samara_check::linearizability::{Limits, Options};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::Duration;
 
-/// Judges recorded histories: exit 0 holds, 1 violated, 2 bad input, 3 not decided.
+/// Judges recorded histories: exit 0 holds, 1 violated, 2 bad input, 3 not decided in time.
 #[derive(Parser)]
 #[command(name = "samara-check", version)]
 struct Arguments {
-    /// Histories as JSON lines.
+    /// Recorded histories.
     #[arg(required = true)]
     files: Vec<PathBuf>,
-    /// What is demanded; only linearizable so far.
-    #[arg(long, value_parser = ["linearizable"], default_value = "linearizable")]
-    level: String,
-    /// Format of the files; only jsonl so far.
-    #[arg(long, value_parser = ["auto", "jsonl"], default_value = "auto")]
+    /// What is demanded. Without it: linearizable of operations, causal of transactions.
+    #[arg(long, value_parser = ["linearizable", "causal", "session", "eventual", "cc", "ccv", "cm", "read-atomic", "read-committed"])]
+    level: Option<String>,
+    /// Format of the files.
+    #[arg(long, value_parser = ["auto", "jsonl", "json", "edn", "etcd-log", "awdit"], default_value = "auto")]
     format: String,
-    /// Print the verdict as JSON.
+    /// What the keys are: kv and register differ in nothing; an absent counter is 0.
+    #[arg(long, value_parser = ["register", "kv", "counter"], default_value = "kv")]
+    model: String,
+    /// The value of every key before the first operation; absent unless told.
+    #[arg(long)]
+    init: Option<String>,
+    /// What a read of nil means; unless told any value in EDN, and absent elsewhere.
+    #[arg(long, value_parser = ["any", "absent"])]
+    nil: Option<String>,
+    /// What a failed cas means; unless told a mismatch in etcd logs, and that it did not happen elsewhere.
+    #[arg(long, value_parser = ["mismatch", "did-not-happen"])]
+    failed_cas: Option<String>,
+    /// Values are [key value], as Jepsen's independent keys are.
+    #[arg(long)]
+    independent: bool,
+    /// Seconds after which what is not decided is given up.
+    #[arg(long, value_name = "S")]
+    timeout: Option<f64>,
+    /// Threads; as many as the machine has cores unless told.
+    #[arg(long)]
+    threads: Option<usize>,
+    /// Write the explanation of a violation as a page.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Print the verdicts as JSON, one line for each file.
     #[arg(long)]
     json: bool,
 }
 
+impl Arguments {
+    fn demand(&self) -> Result<Demand, String> {
+        let level = self.level.as_deref().map(|level| match level {
+            "linearizable" => Level::Linearizable,
+            "causal" | "ccv" => Level::CausalConvergence,
+            "cc" => Level::Causal,
+            "cm" => Level::CausalMemory,
+            "session" => Level::Session,
+            "eventual" => Level::Eventual,
+            "read-atomic" => Level::ReadAtomic,
+            _ => Level::ReadCommitted,
+        });
+        let format = match self.format.as_str() {
+            "jsonl" => Some(Format::Jsonl),
+            "json" => Some(Format::Json),
+            "edn" => Some(Format::Edn),
+            "etcd-log" => Some(Format::EtcdLog),
+            "awdit" => Some(Format::Awdit),
+            _ => None,
+        };
+        let reading = Reading {
+            nil: self.nil.as_deref().map(|nil| if nil == "any" { Nil::Any } else { Nil::Absent }),
+            failed_cas: self.failed_cas.as_deref().map(|meaning| match meaning {
+                "mismatch" => FailedCas::Mismatch,
+                _ => FailedCas::DidNotHappen,
+            }),
+            initial: self.init.as_ref().filter(|init| *init != "nil").map(|init| init.clone().into_bytes()),
+            independent: self.independent,
+            counter: self.model == "counter",
+        };
+        let timeout = match self.timeout {
+            None => None,
+            Some(seconds) => Some(
+                Duration::try_from_secs_f64(seconds)
+                    .map_err(|_| format!("--timeout {seconds} is no number of seconds"))?,
+            ),
+        };
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let threads = self.threads.unwrap_or(cores).max(1);
+        // With a timeout it is time that ends a search, without one the number of steps.
+        let steps_max = if timeout.is_some() { u64::MAX } else { Options::default().steps_max };
+        Ok(Demand {
+            level,
+            format,
+            reading,
+            options: Options { steps_max, ..Options::default() },
+            limits: Limits { timeout, threads, ..Limits::default() },
+        })
+    }
+}
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let mut worst = 0;
-    for file in &arguments.files {
-        worst = worst.max(match judge(file, arguments.json) {
-            Ok(code) => code,
-            Err(reason) => {
-                eprintln!("{reason}");
-                return ExitCode::from(2);
-            }
-        });
-    }
-    ExitCode::from(worst)
-}
-
-fn judge(path: &PathBuf, json: bool) -> Result<u8, String> {
-    let name = path.display();
-    let file = File::open(path).map_err(|error| format!("{name}: {error}"))?;
-    let history = jsonl::read(BufReader::new(file))
-        .map_err(|bad| format!("{name}:{}:{}: {}", bad.line, bad.column, bad.reason))?;
-    let start = Instant::now();
-    let verdict = linearizability::check(&history, &Options::default());
-    let seconds = start.elapsed().as_secs_f64();
-    let (word, code) = match &verdict {
-        Verdict::Holds => ("holds", 0),
-        Verdict::Violated(_) => ("violated", 1),
-        Verdict::Undecided { .. } => ("undecided", 3),
-    };
-    if json {
-        println!("{}", report(&history, &verdict, word, seconds));
-        return Ok(code);
-    }
-    println!("{name}: {word} ({} operations, {seconds:.3} s)", history.operations.len());
-    if let Verdict::Violated(example) = &verdict {
-        println!("key {:?} is not linearizable; in order so far:", String::from_utf8_lossy(&example.key));
-        example.prefix.iter().for_each(|operation| println!("  {}", line(operation)));
-        println!("cannot be placed:\n  {}", line(&example.stuck));
-    }
-    Ok(code)
-}
-
-fn line(operation: &Operation) -> String {
-    format!(
-        "process {} {:?} -> {:?} [{}..{}]",
-        operation.process, operation.function, operation.outcome, operation.call, operation.ret
-    )
-}
-
-fn report(history: &History, verdict: &Verdict, word: &str, seconds: f64) -> serde_json::Value {
-    let keys: std::collections::BTreeSet<_> =
-        history.operations.iter().map(|operation| &operation.key).collect();
-    let counterexample = match verdict {
-        Verdict::Violated(example) => {
-            let prefix: Vec<String> = example.prefix.iter().map(line).collect();
-            serde_json::json!({
-                "key": String::from_utf8_lossy(&example.key), "prefix": prefix, "stuck": line(&example.stuck),
-            })
+    match run(&arguments) {
+        Ok(code) => ExitCode::from(code),
+        Err(reason) => {
+            eprintln!("{reason}");
+            ExitCode::from(2)
         }
-        _ => serde_json::Value::Null,
-    };
-    serde_json::json!({
-        "verdict": word, "operations": history.operations.len(), "keys": keys.len(), "seconds": seconds,
-        "counterexample": counterexample,
-    })
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<u8, String> {
+    let demand = arguments.demand()?;
+    let mut worst = 0;
+    for path in &arguments.files {
+        let judgement = judge::file(path, &demand)?;
+        if arguments.json {
+            println!("{}", judgement.json(&path.display().to_string()));
+        } else {
+            print!("{}", judgement.text(&path.display().to_string()));
+        }
+        if let Some(page) = &arguments.html {
+            write_page(page, &judgement, path)?;
+        }
+        // Violated outweighs undecided.
+        worst = match (worst, judgement.code()) {
+            (1, _) | (_, 1) => 1,
+            (before, now) => before.max(now),
+        };
+    }
+    Ok(worst)
+}
+
+fn write_page(page: &PathBuf, judgement: &Judgement, path: &std::path::Path) -> Result<(), String> {
+    std::fs::write(page, judgement.html(&path.display().to_string()))
+        .map_err(|error| format!("{}: {error}", page.display()))
 }

@@ -58,7 +58,8 @@ pub fn step(values: &mut Values, state: State, operation: &Operation, slack: u64
     let end = if operation.outcome == Outcome::Unknown { u64::MAX } else { operation.ret };
     let kept =
         (operation.call <= state.must_expire).then(|| apply(values, state, operation, slack)).flatten();
-    let expired = (state.value != ABSENT && end >= state.may_expire)
+    // What stays does not expire, however long an operation of unknown outcome may take.
+    let expired = (state.value != ABSENT && state.may_expire != u64::MAX && end >= state.may_expire)
         .then(|| apply(values, State::ABSENT, operation, slack))
         .flatten();
     [kept, expired.filter(|state| Some(*state) != kept)]

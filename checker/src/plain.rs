@@ -166,7 +166,7 @@ fn check_key(
                 .min_by_key(|(ret, _)| *ret);
             let stuck =
                 stuck.map_or_else(|| intervals[0].operation.clone(), |(_, operation)| operation.clone());
-            Verdict::Violated(Counterexample { key: key.to_vec(), prefix, stuck })
+            Verdict::Violated(Counterexample { key: key.to_vec(), prefix, stuck, smallest: Vec::new() })
         }
     }
 }

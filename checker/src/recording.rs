@@ -298,9 +298,7 @@ impl Recording {
         let outcome = match record.reply {
             Reply::Unknown => Outcome::Unknown,
             Reply::Done => Outcome::Ok(Answer::Done),
-            Reply::Value => {
-                Outcome::Ok(Answer::Value((record.seen != NOTHING).then(|| value(record.seen))))
-            }
+            Reply::Value => Outcome::Ok(Answer::Value((record.seen != NOTHING).then(|| value(record.seen)))),
             Reply::Applied => Outcome::Ok(Answer::Applied(true)),
             Reply::NotApplied => Outcome::Ok(Answer::Applied(false)),
             Reply::Integer => Outcome::Ok(Answer::Integer(record.answer)),

@@ -29,9 +29,13 @@ impl Reader {
             return Ok(());
         }
         let mut words = text.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
-        let (Some(kind), Some(key), Some(value), None) = (words.next(), words.next(), words.next(), words.next())
+        let (Some(kind), Some(key), Some(value), None) =
+            (words.next(), words.next(), words.next(), words.next())
         else {
-            return Err(Wrong { at: 0, reason: "expected 'w KEY VALUE', 'r KEY VALUE', '-----' or '====='".into() });
+            return Err(Wrong {
+                at: 0,
+                reason: "expected 'w KEY VALUE', 'r KEY VALUE', '-----' or '====='".into(),
+            });
         };
         let write = match kind {
             b"w" => true,

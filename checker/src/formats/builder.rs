@@ -123,7 +123,10 @@ impl Builder {
             }
             (Kind::Invoke, _) => {
                 let name = String::from_utf8_lossy(self.recording.processes.text(process)).into_owned();
-                Err(Wrong { at: 0, reason: format!("process {name} invokes while its last operation is open") })
+                Err(Wrong {
+                    at: 0,
+                    reason: format!("process {name} invokes while its last operation is open"),
+                })
             }
             (_, NOBODY) => {
                 let name = String::from_utf8_lossy(self.recording.processes.text(process)).into_owned();
@@ -171,7 +174,10 @@ impl Builder {
         if self.independent {
             return match event.value.as_ref().and_then(Datum::list) {
                 Some([key, value]) => Ok((self.recording.keys.id(&key.bytes()), Some(value))),
-                _ => Err(Wrong { at: event.value_at, reason: "with --independent a value is [key value]".into() }),
+                _ => Err(Wrong {
+                    at: event.value_at,
+                    reason: "with --independent a value is [key value]".into(),
+                }),
             };
         }
         if let Some(key) = &event.key {
@@ -184,13 +190,7 @@ impl Builder {
         Ok((self.recording.keys.id(b""), event.value.as_ref()))
     }
 
-    fn invoke(
-        &mut self,
-        event: &Event<'_>,
-        process: u32,
-        time: u64,
-        place: Place,
-    ) -> Result<Record, Wrong> {
+    fn invoke(&mut self, event: &Event<'_>, process: u32, time: u64, place: Place) -> Result<Record, Wrong> {
         let wrong = |reason: &str| Err(Wrong { at: event.value_at, reason: reason.into() });
         let (key, value) = self.keyed(event)?;
         let value = value.unwrap_or(&Datum::Nil);
@@ -235,8 +235,7 @@ impl Builder {
                 }
             }
             b"put_absent" | b"put_present" => {
-                record.code =
-                    if name.as_ref() == b"put_absent" { Code::PutAbsent } else { Code::PutPresent };
+                record.code = if name.as_ref() == b"put_absent" { Code::PutAbsent } else { Code::PutPresent };
                 record.argument = self.recording.values.id(&value.bytes());
             }
             b"delete" | b"del" => record.code = Code::Delete,
@@ -281,7 +280,10 @@ impl Builder {
         };
         let record = &mut self.recording.records[at];
         if time < record.call {
-            return Err(Wrong { at: 0, reason: format!("it completes at {time}, before its call at {}", record.call) });
+            return Err(Wrong {
+                at: 0,
+                reason: format!("it completes at {time}, before its call at {}", record.call),
+            });
         }
         record.ret = time;
         if let Some(version) = event.version.as_ref() {
@@ -354,7 +356,8 @@ impl Builder {
     /// A transaction has completed: what it did is what the completion says.
     fn transaction(&mut self, at: u32, kind: Kind, event: &Event<'_>) -> Result<(), Wrong> {
         let (process, line) = self.open_transactions[at as usize];
-        let wrong = || Wrong { at: event.value_at, reason: "a transaction is a list of [f key value]".into() };
+        let wrong =
+            || Wrong { at: event.value_at, reason: "a transaction is a list of [f key value]".into() };
         if kind == Kind::Fail || (kind == Kind::Info && event.value.is_none()) {
             return Ok(());
         }
@@ -365,7 +368,10 @@ impl Builder {
             };
             let write = f.is(b"w") || f.is(b"write");
             if !write && !f.is(b"r") && !f.is(b"read") {
-                return Err(Wrong { at: event.value_at, reason: "a transaction reads (r) and writes (w)".into() });
+                return Err(Wrong {
+                    at: event.value_at,
+                    reason: "a transaction reads (r) and writes (w)".into(),
+                });
             }
             let value = match value {
                 Datum::Nil => NOTHING,

@@ -57,7 +57,9 @@ impl<'a, R: BufRead> Chunks<'a, R> {
             match self.peek()? {
                 None => {
                     return match self.outer {
-                        Outer::Open(place) => Err(BadInput::at(place, "the list that begins here does not end")),
+                        Outer::Open(place) => {
+                            Err(BadInput::at(place, "the list that begins here does not end"))
+                        }
                         _ => Ok(None),
                     };
                 }

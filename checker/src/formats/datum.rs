@@ -116,7 +116,8 @@ pub(crate) fn to_base64(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for group in bytes.chunks(3) {
-        let bits = group.iter().fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - group.len()));
+        let bits =
+            group.iter().fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - group.len()));
         for at in 0..4 {
             let digit = DIGITS[(bits >> (18 - 6 * at) & 63) as usize];
             text.push(if at <= group.len() { char::from(digit) } else { '=' });
@@ -192,7 +193,12 @@ impl<'a> Cursor<'a> {
         let mut text = self.text[from..self.at].to_vec();
         loop {
             match self.peek() {
-                None => return Err(Wrong { at: opening, reason: "the string that begins here does not end".into() }),
+                None => {
+                    return Err(Wrong {
+                        at: opening,
+                        reason: "the string that begins here does not end".into(),
+                    });
+                }
                 Some(b'"') => {
                     self.at += 1;
                     return Ok(Cow::Owned(text));

@@ -1,0 +1,440 @@
+//! Linearizability of any key by a frontier that is advanced at each return: Lowe's just-in-time linearization ("Testing for
+//! linearizability", 2017), with what makes it fast on registers.
+//!
+//! The *frontier* is the set of configurations ([`Config`]) in which the operations returned so far can stand. At a return, the
+//! operation must be in the order: either it is already, or open operations are put in order until it is. It suffices to do so as late as
+//! this, for any order can be cut into such batches.
+//! - *Eager reads*: what demands the present value and changes nothing is placed as soon as the value is there.
+//! - *Absorbed writes*: a write that was open while another was placed may stand just before that one, seen by nobody. It is then *free*: at
+//!   its return it needs nothing.
+//! - *Useful writes only*: within a batch a write is placed to be seen by something open, else it could as well be absorbed.
+//! - *Interchangeable writes*: of open writes of one value the one that returns first is used.
+//! - *Closed values*: a value whose operations are all open can be written, read and overwritten at no cost when a write is placed.
+//! - *Dead ends*: a value that is still demanded, and that nobody will set in time, is not left.
+//! - *Domination*: of two configurations of one value, one that has everything the other has makes the other superfluous.
+//!
+//! When the frontier grows beyond its bound, only a part of it is kept. What is found to hold then still holds; that nothing is left
+//! then proves nothing, and the bound is raised.
+
+mod moves;
+
+use crate::configs::{Config, Met, Open, add, has, members, minus, prune, remove};
+use crate::kernel::{ABSENT, Act, Kernel, OTHER, Op, Test};
+use crate::slots::{NONE, Slots};
+use crate::witness::Trace;
+use std::time::Instant;
+
+/// What a search may spend, and has spent.
+#[derive(Debug, Clone)]
+pub(crate) struct Budget {
+    /// Steps that are left.
+    pub(crate) steps: u64,
+    /// When to stop.
+    pub(crate) deadline: Option<Instant>,
+    /// Bytes that the frontier may take.
+    pub(crate) memory: usize,
+}
+
+impl Budget {
+    /// Takes one step; `false` when there is none left.
+    fn step(&mut self) -> bool {
+        if self.steps == 0 {
+            return false;
+        }
+        self.steps -= 1;
+        if self.steps.is_multiple_of(256) && self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
+        {
+            self.steps = 0;
+        }
+        self.steps > 0
+    }
+}
+
+/// What a search found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// An order: operations of the kernel, when it was asked for.
+    Order(Vec<u32>),
+    /// None: this operation cannot be placed at its return, and the longest order before it, when it was asked for.
+    Stuck(u32, Vec<u32>),
+    /// The budget is spent; so many events were decided.
+    Spent(usize),
+}
+
+/// Sizes of the frontier, one after the other.
+const CONFIGS: [usize; 4] = [256, 4_096, 65_536, 1 << 20];
+
+/// Searches with frontiers of growing size. `events`: how many events of the kernel count. `trace`: whether an order is wanted.
+pub(crate) fn search(
+    kernel: &mut Kernel,
+    slots: &Slots,
+    events: usize,
+    trace: bool,
+    budget: &mut Budget,
+) -> Found {
+    match slots.count {
+        0..=64 => sized::<1>(kernel, slots, events, trace, budget),
+        65..=128 => sized::<2>(kernel, slots, events, trace, budget),
+        129..=256 => sized::<4>(kernel, slots, events, trace, budget),
+        257..=1024 => sized::<16>(kernel, slots, events, trace, budget),
+        1025..=8192 => sized::<128>(kernel, slots, events, trace, budget),
+        _ => Found::Spent(0),
+    }
+}
+
+fn sized<const W: usize>(
+    kernel: &mut Kernel,
+    slots: &Slots,
+    events: usize,
+    trace: bool,
+    budget: &mut Budget,
+) -> Found {
+    let mut decided = 0;
+    for configs in CONFIGS {
+        // A configuration may be in the frontier, in the next one, on the stack and among those met.
+        if configs > CONFIGS[0] && configs * size_of::<Config<W>>() * 8 > budget.memory {
+            break;
+        }
+        let mut search = Search::<W>::new(kernel, slots, configs, trace);
+        match search.run(events, budget) {
+            Ok(found) => return found,
+            Err(event) => decided = decided.max(event),
+        }
+        if budget.steps == 0 {
+            break;
+        }
+    }
+    Found::Spent(decided)
+}
+
+struct Search<'a, const W: usize> {
+    kernel: &'a mut Kernel,
+    slots: &'a Slots,
+    configs_max: usize,
+    configs: Vec<Config<W>>,
+    next: Vec<Config<W>>,
+    stack: Vec<Config<W>>,
+    met: Met<W>,
+    /// Whether something was left out of the frontier, and the first event at which it was.
+    incomplete: Option<usize>,
+    open: Open<W>,
+    /// The open operation of each slot.
+    holder: Vec<u32>,
+    /// Open writes and others by their returns.
+    writes: Vec<u32>,
+    others: Vec<u32>,
+    /// By class: how many of its demands and setters have been called, and demands that are open; of these, how many that change
+    /// something.
+    called_needs: Vec<u32>,
+    called_setters: Vec<u32>,
+    open_needs: Vec<u32>,
+    open_takers: Vec<u32>,
+    /// Open operations that demand that a value is not there, or whose effect depends on it.
+    open_loose: usize,
+    trace: Trace,
+    event: usize,
+}
+
+/// What is left to do with an operation that returns.
+enum Step {
+    Go,
+    Spent,
+}
+
+impl<'a, const W: usize> Search<'a, W> {
+    fn new(kernel: &'a mut Kernel, slots: &'a Slots, configs_max: usize, trace: bool) -> Self {
+        let classes = kernel.classes;
+        Self {
+            configs: vec![Config::new(kernel.initial)],
+            kernel,
+            slots,
+            configs_max,
+            next: Vec::new(),
+            stack: Vec::new(),
+            met: Met::new(),
+            incomplete: None,
+            open: Open::new(),
+            holder: vec![NONE; slots.count],
+            writes: Vec::new(),
+            others: Vec::new(),
+            called_needs: vec![0; classes],
+            called_setters: vec![0; classes],
+            open_needs: vec![0; classes],
+            open_takers: vec![0; classes],
+            open_loose: 0,
+            trace: Trace::new(trace),
+            event: 0,
+        }
+    }
+
+    /// `Err`: undecided from this event on.
+    fn run(&mut self, events: usize, budget: &mut Budget) -> Result<Found, usize> {
+        let mut forgotten = 0;
+        for event in 0..events {
+            self.event = event;
+            let code = self.kernel.events[event];
+            let at = code >> 1;
+            if code & 1 == 0 {
+                if self.slots.slot[at as usize] != NONE {
+                    self.call(at);
+                } else {
+                    self.count_call(at);
+                }
+                if self.event.is_multiple_of(4096) && !budget.step() {
+                    return Err(self.incomplete.unwrap_or(event));
+                }
+            } else {
+                let before = self.trace.longest(&self.configs);
+                if matches!(self.ret(at, budget), Step::Spent) {
+                    return Err(self.incomplete.unwrap_or(event));
+                }
+                if self.configs.is_empty() {
+                    return match self.incomplete {
+                        Some(event) => Err(event),
+                        None => Ok(Found::Stuck(at, self.trace.order(self.kernel, before))),
+                    };
+                }
+            }
+            while let Some((_, op)) =
+                self.slots.forgotten.get(forgotten).filter(|(until, _)| *until == event as u32)
+            {
+                self.forget(*op);
+                forgotten += 1;
+            }
+        }
+        let last = self.trace.longest(&self.configs);
+        Ok(Found::Order(self.trace.order(self.kernel, last)))
+    }
+
+    fn op(&self, at: u32) -> Op {
+        self.kernel.ops[at as usize]
+    }
+
+    fn slot(&self, at: u32) -> u32 {
+        self.slots.slot[at as usize]
+    }
+
+    /// Whether the values can only be told by equality, and never change by themselves.
+    fn plain(&self) -> bool {
+        self.kernel.positive && !self.kernel.expiring
+    }
+
+    fn count_call(&mut self, at: u32) {
+        let op = self.op(at);
+        if let Some(class) = op.needs() {
+            self.called_needs[class as usize] += 1;
+            if self.slot(at) != NONE {
+                self.open_needs[class as usize] += 1;
+                self.open_takers[class as usize] += u32::from(!matches!(op.act, Act::Observe(_)));
+            }
+        }
+        if let Some(class) = op.sets().filter(|class| (*class as usize) < self.called_setters.len()) {
+            self.called_setters[class as usize] += 1;
+        }
+    }
+
+    fn call(&mut self, at: u32) {
+        self.count_call(at);
+        let (op, slot) = (self.op(at), self.slot(at));
+        self.holder[slot as usize] = at;
+        let rets = &self.slots.ret;
+        let place = |list: &[u32]| {
+            list.partition_point(|other| (rets[*other as usize], *other) < (rets[at as usize], at))
+        };
+        match op.act {
+            Act::Observe(test) => {
+                add(&mut self.open.observers, slot);
+                self.open_loose += usize::from(matches!(test, Test::Not(_)));
+                for config in &mut self.configs {
+                    if test.holds(config.value) && self.kernel.lives[config.life as usize].1 >= op.asked {
+                        add(&mut config.done, slot);
+                        self.trace.place(config, at, self.event);
+                    }
+                }
+            }
+            Act::Write(class, life) => {
+                add(&mut self.open.writes, slot);
+                let place = place(&self.writes);
+                self.writes.insert(place, at);
+                if !op.is_unknown() {
+                    add(&mut self.open.known_writes, slot);
+                    for config in &mut self.configs {
+                        if (config.value, config.life, life) == (class, 0, 0) {
+                            add(&mut config.free, slot);
+                        }
+                    }
+                }
+            }
+            _ => {
+                add(&mut self.open.others, slot);
+                self.open_loose += usize::from(op.needs().is_none() || matches!(op.act, Act::Maybe(..)));
+                let place = place(&self.others);
+                self.others.insert(place, at);
+            }
+        }
+    }
+
+    /// An operation is no longer open.
+    fn close(&mut self, at: u32) {
+        let op = self.op(at);
+        if let Some(class) = op.needs() {
+            self.open_needs[class as usize] -= 1;
+            self.open_takers[class as usize] -= u32::from(!matches!(op.act, Act::Observe(_)));
+        }
+        let slot = self.slot(at);
+        match op.act {
+            Act::Observe(test) => self.open_loose -= usize::from(matches!(test, Test::Not(_))),
+            Act::Write(..) => self.writes.retain(|other| *other != at),
+            _ => {
+                self.open_loose -= usize::from(op.needs().is_none() || matches!(op.act, Act::Maybe(..)));
+                self.others.retain(|other| *other != at);
+            }
+        }
+        self.open.remove(slot);
+        self.holder[slot as usize] = NONE;
+    }
+
+    /// An unknown operation can make no difference any more.
+    fn forget(&mut self, at: u32) {
+        self.close(at);
+        let slot = self.slot(at);
+        for config in &mut self.configs {
+            remove(&mut config.done, slot);
+            remove(&mut config.free, slot);
+        }
+        self.tidy();
+    }
+
+    fn tidy(&mut self) {
+        if self.configs.len() > 1 {
+            self.met.clear();
+            let (met, configs) = (&mut self.met, &mut self.configs);
+            configs.retain(|config| met.insert(config));
+            prune(configs, &self.open);
+        }
+    }
+
+    fn ret(&mut self, at: u32, budget: &mut Budget) -> Step {
+        let slot = self.slot(at);
+        if self.configs.iter().all(|config| has(&config.done, slot)) {
+            self.configs.iter_mut().for_each(|config| remove(&mut config.done, slot));
+            self.close(at);
+            return Step::Go;
+        }
+        self.met.clear();
+        let configs = std::mem::take(&mut self.configs);
+        for mut config in configs.iter().copied() {
+            if has(&config.done, slot) {
+                self.next.push(config);
+                continue;
+            }
+            if has(&config.free, slot) {
+                let unfree = config;
+                self.trace.absorb(&mut config, at, self.event);
+                add(&mut config.done, slot);
+                remove(&mut config.free, slot);
+                self.next.push(config);
+                config = unfree;
+                // To be seen by nobody it need not be placed again.
+                let class = self.op(at).sets().unwrap_or(OTHER);
+                if self.plain() && !self.demanded(&config, class) {
+                    continue;
+                }
+            }
+            if matches!(self.expand(config, at, budget), Step::Spent) {
+                self.next.clear();
+                self.configs = configs;
+                return Step::Spent;
+            }
+        }
+        std::mem::swap(&mut self.configs, &mut self.next);
+        self.next.clear();
+        self.close(at);
+        for config in &mut self.configs {
+            remove(&mut config.done, slot);
+            remove(&mut config.free, slot);
+        }
+        self.settle_all();
+        self.tidy();
+        if self.configs.len() > self.configs_max {
+            self.configs.truncate(self.configs_max);
+            self.leave_out();
+        }
+        Step::Go
+    }
+
+    fn leave_out(&mut self) {
+        self.incomplete = self.incomplete.or(Some(self.event));
+    }
+
+    /// Makes configurations equal that nothing can tell apart any more.
+    fn settle_all(&mut self) {
+        if !self.plain() {
+            return;
+        }
+        let mut configs = std::mem::take(&mut self.configs);
+        for config in &mut configs {
+            if config.value != OTHER && !self.demanded(config, config.value) {
+                config.value = OTHER;
+            }
+            for slot in members(minus(&config.free, &config.done)) {
+                let at = self.holder[slot as usize];
+                if self.op(at).sets().is_some_and(|class| !self.demanded(config, class)) {
+                    self.trace.absorb(config, at, self.event);
+                    add(&mut config.done, slot);
+                    remove(&mut config.free, slot);
+                }
+            }
+        }
+        self.configs = configs;
+    }
+
+    /// Whether something that is not done yet may still demand this class.
+    fn demanded(&self, config: &Config<W>, class: u32) -> bool {
+        if class as usize >= self.open_needs.len() {
+            return true;
+        }
+        if self.slots.needs.item(class, self.called_needs[class as usize]).is_some() {
+            return true;
+        }
+        self.open_needs[class as usize] > 0 && self.undone_need(config, class)
+    }
+
+    fn undone_need(&self, config: &Config<W>, class: u32) -> bool {
+        let candidates = std::array::from_fn(|word| {
+            (self.open.observers[word] | self.open.others[word]) & !config.done[word]
+        });
+        members::<W>(candidates).any(|slot| self.op(self.holder[slot as usize]).needs() == Some(class))
+    }
+
+    /// Whether a configuration that leaves `class` cannot be completed: something demands it before anybody can set it again.
+    fn dead(&self, config: &Config<W>, class: u32) -> bool {
+        if self.kernel.computed && !self.kernel.rising
+            || class == OTHER
+            || class == ABSENT && self.kernel.expiring
+            || class as usize >= self.open_needs.len()
+        {
+            return false;
+        }
+        let setter = self.slots.setters.item(class, self.called_setters[class as usize]).unwrap_or(NONE);
+        let coming = self.slots.needs.item(class, self.called_needs[class as usize]);
+        let lost = coming.is_some_and(|ret| ret != NONE && ret < setter)
+            || self.open_needs[class as usize] > 0 && {
+                let candidates = std::array::from_fn(|word| {
+                    (self.open.observers[word] | self.open.others[word]) & !config.done[word]
+                });
+                members::<W>(candidates).any(|slot| {
+                    let at = self.holder[slot as usize];
+                    let ret = self.slots.ret[at as usize];
+                    let waits = !matches!(self.op(at).act, Act::Maybe(..));
+                    waits && self.op(at).needs() == Some(class) && ret != NONE && ret < setter
+                })
+            };
+        lost && {
+            let setters = std::array::from_fn(|word| {
+                (self.open.writes[word] | self.open.others[word]) & !config.done[word]
+            });
+            !members::<W>(setters).any(|slot| self.op(self.holder[slot as usize]).sets() == Some(class))
+        }
+    }
+}

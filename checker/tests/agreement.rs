@@ -1,0 +1,169 @@
+//! The fast algorithms against the plain search, on thousands of small random histories: both must give the same verdict.
+
+use proptest::prelude::*;
+use samara_check::generate::{Mix, Workload, Written, generate};
+use samara_check::history::{Answer, Function, History, Level, Operation, Outcome};
+use samara_check::linearizability::{Counterexample, Limits, Options, Verdict, check, check_recording};
+use samara_check::plain;
+use samara_check::recording::Recording;
+
+fn value() -> impl Strategy<Value = Vec<u8>> {
+    (1..4_u8).prop_map(|number| number.to_string().into_bytes())
+}
+
+/// Which functions a history is made of: register, with compare-and-set, with deletes, with times to live, with sums, appends, all.
+fn function(kind: u8) -> BoxedStrategy<(Function, Answer)> {
+    let get = (value(), 0..4_u8)
+        .prop_map(|(value, some)| (Function::Get, Answer::Value((some > 0).then_some(value))));
+    let put = value().prop_map(|value| (Function::Put { value, ttl_ms: None }, Answer::Done));
+    let cas = (value(), value(), any::<bool>())
+        .prop_map(|(old, new, applied)| (Function::Cas { old, new }, Answer::Applied(applied)));
+    let delete = any::<bool>().prop_map(|applied| (Function::Delete, Answer::Applied(applied)));
+    let silent = prop_oneof![
+        Just((Function::Delete, Answer::Done)),
+        (value(), value()).prop_map(|(old, new)| (Function::Cas { old, new }, Answer::Done)),
+    ];
+    let put_if = (value(), any::<bool>(), any::<bool>())
+        .prop_map(|(value, present, applied)| (Function::PutIf { value, present }, Answer::Applied(applied)));
+    let ttl = (value(), 1..6_u64)
+        .prop_map(|(value, ttl)| (Function::Put { value, ttl_ms: Some(ttl) }, Answer::Done));
+    let incr = (-1..3_i64, 0..5_i64, any::<bool>()).prop_map(|(delta, sum, says)| {
+        (Function::Incr(delta), if says { Answer::Integer(sum) } else { Answer::Done })
+    });
+    let rise = (1..3_i64, 1..6_i64, 0..4_u8).prop_map(|(delta, sum, says)| {
+        (Function::Incr(delta), if says > 0 { Answer::Integer(sum) } else { Answer::Done })
+    });
+    let append = (value(), 1..4_i64, 0..6_u8).prop_map(|(tail, length, says)| {
+        (Function::Append(tail), if says == 0 { Answer::Integer(length) } else { Answer::Done })
+    });
+    let plain_append = value().prop_map(|tail| (Function::Append(tail), Answer::Done));
+    let long = prop::collection::vec(1..4_u8, 0..4).prop_map(|digits| {
+        let text: String = digits.iter().map(u8::to_string).collect();
+        (Function::Get, Answer::Value((!text.is_empty()).then(|| text.into_bytes())))
+    });
+    match kind {
+        0 => prop_oneof![get, put].boxed(),
+        1 => prop_oneof![get, put, cas].boxed(),
+        2 => prop_oneof![get, put, delete].boxed(),
+        3 => prop_oneof![get, put, ttl].boxed(),
+        4 => prop_oneof![get, rise].boxed(),
+        5 => prop_oneof![long, plain_append, put].boxed(),
+        6 => prop_oneof![get, put, cas, delete, put_if].boxed(),
+        7 => prop_oneof![get, put, silent, ttl, cas].boxed(),
+        _ => prop_oneof![get, put, cas, delete, silent, put_if, ttl, incr, append].boxed(),
+    }
+}
+
+fn operation(kind: u8) -> impl Strategy<Value = Operation> {
+    (function(kind), 0..14_u64, 0..8_u64, 0..6_u8, 0..12_u8).prop_map(
+        |((function, answer), call, length, luck, level)| Operation {
+            process: 0,
+            key: b"k".to_vec(),
+            function,
+            outcome: if luck == 0 { Outcome::Unknown } else { Outcome::Ok(answer) },
+            call: call * 1_000_000,
+            ret: (call + length) * 1_000_000,
+            level: match level {
+                0 => Level::Causal,
+                1 => Level::Eventual,
+                _ => Level::Strong,
+            },
+        },
+    )
+}
+
+/// Operations that may well fit: small histories of random answers seldom do.
+fn history(most: usize) -> impl Strategy<Value = History> {
+    (0..9_u8)
+        .prop_flat_map(move |kind| prop::collection::vec(operation(kind), 0..most))
+        .prop_map(|operations| History { operations })
+}
+
+fn options() -> impl Strategy<Value = Options> {
+    (0..3_u64, 0..3_u64).prop_map(|(expiry, weak)| Options {
+        expiry_slack: expiry * 1_000_000,
+        weak_slack: weak * 1_000_000,
+        ..Options::default()
+    })
+}
+
+fn word(verdict: &Verdict) -> &'static str {
+    match verdict {
+        Verdict::Holds => "holds",
+        Verdict::Violated(_) => "violated",
+        Verdict::Undecided { .. } => "undecided",
+    }
+}
+
+/// What a counterexample says must be true by the plain search.
+fn examine(history: &History, options: &Options, example: &Counterexample) {
+    assert!(history.operations.contains(&example.stuck), "the operation that is stuck is of the history");
+    if !example.smallest.is_empty() {
+        let smallest = History { operations: example.smallest.clone() };
+        let verdict = plain::check(&smallest, None, options);
+        assert_eq!(word(&verdict), "violated", "the smallest part {smallest:#?}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 20_000, max_shrink_iters: 20_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn random_answers(history in history(9), options in options()) {
+        let (fast, plain) = (check(&history, &options), plain::check(&history, None, &options));
+        prop_assert_eq!(word(&fast), word(&plain));
+        if let Verdict::Violated(example) = &fast {
+            examine(&history, &options, example);
+        }
+    }
+}
+
+fn workload() -> impl Strategy<Value = Workload> {
+    let mix = (0..4_u32, 1..4_u32, 0..3_u32, 0..3_u32).prop_map(|(get, put, delete, cas)| Mix {
+        get: get + 1,
+        put,
+        delete,
+        cas,
+        incr: 0,
+    });
+    let mix = prop_oneof![4 => mix, 1 => Just(Mix { get: 1, put: 0, delete: 0, cas: 0, incr: 2 })];
+    let written = prop_oneof![Just(Written::Unique), (1..5_u64).prop_map(Written::Pool)];
+    (any::<u64>(), 2..40_usize, 2..8_usize, mix, written, 0..200_u32, 0..3_usize, any::<bool>()).prop_map(
+        |(seed, operations, clients, mix, written, unknown_per_mille, lies, versions)| Workload {
+            seed,
+            operations,
+            clients,
+            keys: 1,
+            written,
+            mix,
+            unknown_per_mille,
+            versions,
+            lies,
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 20_000, max_shrink_iters: 20_000, ..ProptestConfig::default() })]
+
+    /// Histories of a store that is right but for a planted lie, which most often have an order.
+    #[test]
+    fn recorded_stores(workload in workload()) {
+        let recording = generate(&workload);
+        let history = recording.history();
+        let options = Options::default();
+        let fast = check_recording(&recording, &options, &Limits::default()).verdict;
+        let plain = plain::check(&history, None, &options);
+        prop_assert_eq!(word(&fast), word(&plain));
+        if workload.lies == 0 {
+            prop_assert_eq!(word(&fast), "holds");
+        }
+        if let Verdict::Violated(example) = &fast {
+            examine(&history, &options, example);
+        }
+        // As it is written and read back, it is the same.
+        let again = samara_check::jsonl::read(samara_check::jsonl::write(&history).as_bytes()).expect("own output");
+        prop_assert_eq!(word(&check(&again, &options)), word(&plain));
+        prop_assert_eq!(Recording::of(&again).records.len(), recording.records.len());
+    }
+}
