@@ -99,7 +99,9 @@ pub fn loaded_history(loaded: &Loaded, demand: &Demand) -> Result<Judgement, Str
         Loaded::Operations(recording) => Ok(operations(recording, demand)),
         Loaded::Transactions(transactions) => {
             let level = demand.level.unwrap_or(Level::CausalConvergence);
-            let isolation = isolation(level).ok_or("transactions are judged at the levels causal, cc, ccv, cm, read-atomic and read-committed")?;
+            let isolation = isolation(level).ok_or(
+                "transactions are judged at the levels causal, cc, ccv, cm, read-atomic and read-committed",
+            )?;
             let start = Instant::now();
             let found = causal::check(transactions, isolation, &demand.limits);
             Ok(judged(level, transactions, Outcome::Anomaly(found), start))
@@ -164,7 +166,12 @@ fn operations(recording: &Recording, demand: &Demand) -> Judgement {
         let outcome = Outcome::Anomaly(Ok(found));
         return Judgement {
             operations: recording.records.len(),
-            ..judged(level, &Transactions { keys: recording.keys.clone(), ..Transactions::default() }, outcome, start)
+            ..judged(
+                level,
+                &Transactions { keys: recording.keys.clone(), ..Transactions::default() },
+                outcome,
+                start,
+            )
         };
     }
     let transactions = Transactions::of(recording);

@@ -3,18 +3,24 @@
 //! A [`history::History`] is built in memory or read from JSON lines ([`jsonl`]); [`linearizability::check`] judges it per key.
 #![forbid(unsafe_code)]
 
+pub mod causal;
 mod configs;
+pub mod eventual;
 mod explain;
 pub mod formats;
 mod frontier;
 pub mod generate;
 pub mod history;
 pub mod jsonl;
+pub mod judge;
 mod kernel;
 pub mod linearizability;
 pub mod model;
+mod page;
 pub mod plain;
 pub mod recording;
+pub mod sessions;
+mod show;
 mod slots;
 pub mod transactions;
 mod versions;

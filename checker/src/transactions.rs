@@ -1,6 +1,8 @@
 //! Transactions over keys, for the checks that look at sessions and at who read from whom.
 
-use crate::recording::Interner;
+use crate::recording::{Code, Interner, NOTHING, Record, Recording, Reply};
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
 
 /// One access of a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +37,8 @@ pub struct Transactions {
     pub keys: Interner,
     /// Values.
     pub values: Interner,
+    /// Names of sessions: number s + 1 is that of session s, where there are names.
+    pub sessions: Interner,
     /// Whether a value that nobody wrote may be read (it came from outside of the recording), as in Elle's rw-register.
     pub unwritten_allowed: bool,
     /// Reads that were left out because more than one write may be what they saw.
@@ -52,5 +56,87 @@ impl Transactions {
     pub fn accesses(&self, at: usize) -> &[Access] {
         let start = at.checked_sub(1).map_or(0, |before| self.transactions[before].end as usize);
         &self.accesses[start..self.transactions[at].end as usize]
+    }
+
+    /// Every operation of a recording as a transaction of its own. Operations that do not say what they saw or wrote (appends, increments of
+    /// unknown outcome) make their keys opaque: reads of these are left out and counted.
+    pub fn of(recording: &Recording) -> Self {
+        let mut opaque = vec![false; recording.keys.len() + 1];
+        for record in &recording.records {
+            let silent = record.code == Code::Append
+                || record.code == Code::Incr && record.reply != Reply::Integer
+                || matches!(record.code, Code::Cas | Code::PutAbsent | Code::PutPresent)
+                    && record.reply == Reply::Done
+                || recording.initial_value(record.key) != NOTHING
+                || record.code == Code::Put && record.number >= 0;
+            opaque[record.key as usize] |= silent;
+        }
+        let mut kinds = vec![(false, false); recording.keys.len() + 1];
+        for record in recording.records.iter().filter(|record| record.code != Code::Get) {
+            let (counts, writes) = &mut kinds[record.key as usize];
+            *(if record.code == Code::Incr { counts } else { writes }) = true;
+        }
+        // A counter that is also written may be 0 or absent before an increment to 1.
+        opaque.iter_mut().zip(&kinds).for_each(|(opaque, (counts, writes))| *opaque |= *counts && *writes);
+        let mut all = Self {
+            keys: recording.keys.clone(),
+            values: recording.values.clone(),
+            sessions: recording.processes.clone(),
+            ..Self::default()
+        };
+        let mut order: Vec<u32> = (0..recording.records.len() as u32).collect();
+        order.sort_by_key(|at| recording.records[*at as usize].call);
+        let mut deleted: HashMap<u32, (), FixedState> = HashMap::default();
+        for record in recording.records.iter().filter(|record| record.code == Code::Delete) {
+            deleted.insert(record.key, ());
+        }
+        for at in order {
+            let record = &recording.records[at as usize];
+            if opaque[record.key as usize] {
+                all.ambiguous += usize::from(record.reply == Reply::Value);
+                continue;
+            }
+            let mut accesses = Vec::with_capacity(2);
+            all.accesses_of(record, &mut accesses);
+            // An absent value may be the initial one or any delete's.
+            let before = accesses.len();
+            let absent = |access: &Access| access.value == NOTHING && deleted.contains_key(&record.key);
+            accesses.retain(|access| !absent(access));
+            all.ambiguous += usize::from(accesses.len() < before && record.code == Code::Get);
+            if !accesses.is_empty() {
+                all.push(record.session - 1, record.line, &accesses);
+            }
+        }
+        all
+    }
+
+    fn accesses_of(&mut self, record: &Record, accesses: &mut Vec<Access>) {
+        let key = record.key;
+        let known = record.reply != Reply::Unknown;
+        let mut access = |value, write| accesses.push(Access { key, value, write });
+        match record.code {
+            Code::Get if record.reply == Reply::Value => access(record.seen, false),
+            Code::Get | Code::Append => {}
+            Code::Put => access(record.argument, true),
+            Code::PutAbsent | Code::PutPresent | Code::Cas if record.reply == Reply::NotApplied => {
+                if record.observed {
+                    access(record.seen, false);
+                }
+            }
+            Code::PutAbsent | Code::PutPresent => access(record.argument, true),
+            Code::Cas => {
+                if known {
+                    access(record.expected, false);
+                }
+                access(record.argument, true);
+            }
+            Code::Delete => access(NOTHING, true),
+            Code::Incr => {
+                let from = record.answer - record.number;
+                let text = |number: i64| number.to_string().into_bytes();
+                access(if from == 0 { NOTHING } else { self.values.id(&text(from)) }, false);
+                access(self.values.id(&text(record.answer)), true);
+            }
+        }
     }
 }

@@ -4,6 +4,7 @@
 //! and is skipped, but fails on CI, which has it.
 
 use samara_check::formats::{self, FailedCas, Loaded, Nil, Reading};
+use samara_check::judge::{self, Demand, Judgement, Level};
 use samara_check::linearizability::{Options, Verdict};
 use samara_check::plain;
 use std::fs::File;
@@ -23,7 +24,6 @@ fn data() -> Option<PathBuf> {
 struct Case {
     file: String,
     model: String,
-    format: String,
     expected: String,
 }
 
@@ -32,7 +32,8 @@ fn cases(data: &Path) -> Vec<Case> {
     let lines = table.lines().skip(1).map(|line| {
         let mut columns = line.split('\t').map(str::to_owned);
         let mut next = || columns.next().expect("a column");
-        Case { file: next(), model: next(), format: next(), expected: next() }
+        let (file, model, _format) = (next(), next(), next());
+        Case { file, model, expected: next() }
     });
     lines.collect()
 }
@@ -82,4 +83,46 @@ fn linearizable_or_not_by_the_plain_search() {
         judged += 1;
     }
     assert!(judged > 100, "only {judged} files");
+}
+
+fn judged(data: &Path, case: &Case, level: Option<Level>) -> Judgement {
+    let demand = Demand { level, reading: reading(&case.model), ..Demand::default() };
+    judge::file(&data.join(&case.file), &demand).unwrap_or_else(|reason| panic!("{reason}"))
+}
+
+#[test]
+fn every_history_gets_its_verdict() {
+    let Some(data) = data() else { return };
+    let cases = cases(&data);
+    for case in &cases {
+        let mut demands: Vec<(Option<Level>, &str)> = Vec::new();
+        match case.expected.as_str() {
+            "linearizable" | "valid" => demands.push((None, "holds")),
+            "not-linearizable" => demands.push((None, "violated")),
+            levels => {
+                for level in levels.split(", ") {
+                    let (name, verdict) = level.split_once(' ').expect("a level and its verdict");
+                    let level = match name {
+                        "RC" => Level::ReadCommitted,
+                        "RA" => Level::ReadAtomic,
+                        "causal" => Level::CausalConvergence,
+                        other => panic!("level {other}"),
+                    };
+                    demands.push((Some(level), if verdict == "ok" { "holds" } else { "violated" }));
+                }
+            }
+        }
+        assert!(!demands.is_empty(), "{}", case.file);
+        for (level, expected) in demands {
+            let judgement = judged(&data, case, level);
+            assert_eq!(
+                judgement.word(),
+                expected,
+                "{} at {level:?}: {}",
+                case.file,
+                judgement.text(&case.file)
+            );
+        }
+    }
+    assert!(cases.len() > 120, "only {} files", cases.len());
 }

@@ -388,6 +388,7 @@ impl Builder {
 
     pub(super) fn finish(mut self) -> Loaded {
         if !self.open_transactions.is_empty() {
+            self.transactions.sessions = self.recording.processes;
             return Loaded::Transactions(self.transactions);
         }
         if self.failed > 0 {

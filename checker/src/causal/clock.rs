@@ -1,0 +1,147 @@
+//! Vector clocks over many sessions, most of which are over: trees that share what they have in common.
+//!
+//! A clock says of each session how many of its transactions are seen. Joining two clocks costs what differs between them, so that sessions
+//! that ended long ago (every crash ends one) cost nothing.
+
+use std::rc::Rc;
+
+const FAN: usize = 16;
+
+#[derive(Debug)]
+enum Node {
+    Leaf([u32; FAN]),
+    Inner([Option<Rc<Node>>; FAN]),
+}
+
+/// A clock. All clocks that meet have the same depth.
+#[derive(Debug, Clone)]
+pub(super) struct Clock {
+    root: Option<Rc<Node>>,
+    depth: u32,
+}
+
+impl Clock {
+    /// Sees nothing of `sessions` sessions.
+    pub(super) fn new(sessions: usize) -> Self {
+        let depth = (0..8).find(|depth| FAN.pow(depth + 1) >= sessions).unwrap_or(8);
+        Self { root: None, depth }
+    }
+
+    /// How many transactions of a session are seen.
+    pub(super) fn seen(&self, session: u32) -> u32 {
+        let mut node = self.root.as_ref();
+        let mut depth = self.depth;
+        while let Some(inner) = node {
+            match inner.as_ref() {
+                Node::Leaf(counts) => return counts[session as usize % FAN],
+                Node::Inner(children) => node = children[(session as usize >> (4 * depth)) % FAN].as_ref(),
+            }
+            depth = depth.saturating_sub(1);
+        }
+        0
+    }
+
+    /// Sees at least `count` transactions of a session.
+    pub(super) fn see(&mut self, session: u32, count: u32) {
+        if self.seen(session) < count {
+            self.root = Some(set(self.root.as_ref(), self.depth, session as usize, count));
+        }
+    }
+
+    /// Sees what the other sees.
+    pub(super) fn join(&mut self, other: &Self) {
+        self.root = match (&self.root, &other.root) {
+            (Some(a), Some(b)) => Some(join(a, b)),
+            (a, b) => a.clone().or_else(|| b.clone()),
+        };
+    }
+
+    /// Calls `each` with every session of which this sees more than `other`, and how much this sees.
+    pub(super) fn beyond(&self, other: &Self, each: &mut impl FnMut(u32, u32)) {
+        if let Some(root) = &self.root {
+            beyond(root, other.root.as_ref(), self.depth, 0, each);
+        }
+    }
+}
+
+fn set(node: Option<&Rc<Node>>, depth: u32, session: usize, count: u32) -> Rc<Node> {
+    if depth == 0 {
+        let mut counts = match node.map(Rc::as_ref) {
+            Some(Node::Leaf(counts)) => *counts,
+            _ => [0; FAN],
+        };
+        counts[session % FAN] = count;
+        return Rc::new(Node::Leaf(counts));
+    }
+    let mut children = match node.map(Rc::as_ref) {
+        Some(Node::Inner(children)) => children.clone(),
+        _ => Default::default(),
+    };
+    let child = &mut children[(session >> (4 * depth)) % FAN];
+    *child = Some(set(child.as_ref(), depth - 1, session, count));
+    Rc::new(Node::Inner(children))
+}
+
+fn join(a: &Rc<Node>, b: &Rc<Node>) -> Rc<Node> {
+    if Rc::ptr_eq(a, b) {
+        return a.clone();
+    }
+    match (a.as_ref(), b.as_ref()) {
+        (Node::Leaf(left), Node::Leaf(right)) => {
+            let most = std::array::from_fn(|at| left[at].max(right[at]));
+            match () {
+                () if most == *left => a.clone(),
+                () if most == *right => b.clone(),
+                () => Rc::new(Node::Leaf(most)),
+            }
+        }
+        (Node::Inner(left), Node::Inner(right)) => {
+            let joined: [Option<Rc<Node>>; FAN] = std::array::from_fn(|at| match (&left[at], &right[at]) {
+                (Some(a), Some(b)) => Some(join(a, b)),
+                (a, b) => a.clone().or_else(|| b.clone()),
+            });
+            let same = |of: &[Option<Rc<Node>>; FAN]| {
+                joined.iter().zip(of).all(|(a, b)| match (a, b) {
+                    (Some(a), Some(b)) => Rc::ptr_eq(a, b),
+                    (a, b) => a.is_none() && b.is_none(),
+                })
+            };
+            match () {
+                () if same(left) => a.clone(),
+                () if same(right) => b.clone(),
+                () => Rc::new(Node::Inner(joined)),
+            }
+        }
+        // Clocks that meet have one depth.
+        _ => unreachable!("clocks of different depths"),
+    }
+}
+
+fn beyond(
+    node: &Rc<Node>,
+    other: Option<&Rc<Node>>,
+    depth: u32,
+    first: u32,
+    each: &mut impl FnMut(u32, u32),
+) {
+    if other.is_some_and(|other| Rc::ptr_eq(node, other)) {
+        return;
+    }
+    match (node.as_ref(), other.map(Rc::as_ref)) {
+        (Node::Leaf(counts), other) => {
+            for (at, count) in counts.iter().enumerate() {
+                let before = if let Some(Node::Leaf(before)) = other { before[at] } else { 0 };
+                if *count > before {
+                    each(first + at as u32, *count);
+                }
+            }
+        }
+        (Node::Inner(children), other) => {
+            for (at, child) in children.iter().enumerate() {
+                let Some(child) = child else { continue };
+                let before = if let Some(Node::Inner(before)) = other { before[at].as_ref() } else { None };
+                beyond(child, before, depth - 1, first + ((at as u32) << (4 * depth)), each);
+            }
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! Causal memory: for each session, the writes that its reads force into an order have no cycle.
+
+use super::{Anomaly, Checker, Source};
+use crate::linearizability::Limits;
+use std::time::Instant;
+
+/// The transactions in the past of one session that are judged at most: the cost grows with their square.
+const PAST_MAX: usize = 20_000;
+
+/// The happens-before relation of each session, saturated: whoever reads x from w sees every other write of x that happens before it as
+/// overwritten, so that one happens before w.
+pub(super) fn check(checker: &Checker<'_>, limits: &Limits) -> Result<Option<Anomaly>, String> {
+    let deadline = limits.timeout.map(|timeout| Instant::now() + timeout);
+    for session in 0..checker.resolved.sessions.len() as u32 {
+        let past = past(checker, session);
+        if past.len() > PAST_MAX {
+            return Err(format!(
+                "causal memory: session {session} has {} transactions in its past, and at most {PAST_MAX} are judged",
+                past.len()
+            ));
+        }
+        if let Some(anomaly) = saturate(checker, session, &past, deadline)? {
+            return Ok(Some(anomaly));
+        }
+    }
+    Ok(None)
+}
+
+/// Everything that the last transaction of a session depends on, in an order of dependence.
+fn past(checker: &Checker<'_>, session: u32) -> Vec<u32> {
+    let mut past = Vec::new();
+    let mut state = vec![0_u8; checker.history.transactions.len()];
+    let Some(last) = checker.resolved.sessions[session as usize].last() else { return past };
+    let mut stack = vec![*last];
+    while let Some(at) = stack.last().copied() {
+        if state[at as usize] != 0 {
+            stack.pop();
+            if state[at as usize] == 1 {
+                state[at as usize] = 2;
+                past.push(at);
+            }
+            continue;
+        }
+        state[at as usize] = 1;
+        stack.extend(predecessors(checker, at).filter(|before| state[*before as usize] == 0));
+    }
+    past
+}
+
+fn predecessors<'a>(checker: &'a Checker<'_>, at: u32) -> impl Iterator<Item = u32> + 'a {
+    let place = checker.resolved.place[at as usize];
+    let session = &checker.resolved.sessions[checker.session(at) as usize];
+    let own = place.checked_sub(1).map(|before| session[before as usize]);
+    let reads = checker.resolved.reads_of(at).iter().filter_map(|read| match read.source {
+        Source::Transaction(writer) => Some(writer),
+        Source::Initial => None,
+    });
+    own.into_iter().chain(reads)
+}
+
+fn saturate(
+    checker: &Checker<'_>,
+    session: u32,
+    past: &[u32],
+    deadline: Option<Instant>,
+) -> Result<Option<Anomaly>, String> {
+    let mut number = vec![u32::MAX; checker.history.transactions.len()];
+    past.iter().enumerate().for_each(|(at, of)| number[*of as usize] = at as u32);
+    let mut before: Vec<Vec<u32>> =
+        past.iter().map(|at| predecessors(checker, *at).map(|of| number[of as usize]).collect()).collect();
+    let words = past.len().div_ceil(64);
+    loop {
+        if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            return Err(format!("causal memory: out of time at session {session}"));
+        }
+        let Some(order) = order(&before) else {
+            return Ok(Some(Anomaly {
+                name: "CyclicHB".into(),
+                what: "the reads of this session fit no single order of the writes that they see".into(),
+                nodes: checker.resolved.sessions[session as usize]
+                    .iter()
+                    .take(12)
+                    .map(|at| checker.name(*at))
+                    .collect(),
+                edges: Vec::new(),
+            }));
+        };
+        let mut reach = vec![0_u64; words * past.len()];
+        for at in order {
+            for from in &before[at as usize] {
+                let (at, from) = (at as usize, *from as usize);
+                for word in 0..words {
+                    reach[at * words + word] |= reach[from * words + word];
+                }
+                reach[at * words + from / 64] |= 1 << (from % 64);
+            }
+        }
+        let mut added = false;
+        for at in &checker.resolved.sessions[session as usize] {
+            let row = number[*at as usize] as usize * words;
+            for read in checker.resolved.reads_of(*at) {
+                for (index, other) in past.iter().enumerate() {
+                    let seen = reach[row + index / 64] >> (index % 64) & 1 == 1;
+                    if !seen || other == at || !checker.resolved.writes(*other, read.key) {
+                        continue;
+                    }
+                    match read.source {
+                        Source::Initial => {
+                            return Ok(Some(Anomaly {
+                                name: "WriteHBInitRead".into(),
+                                what: "the second reads nothing, though the first happens before it".into(),
+                                nodes: vec![checker.name(*other), checker.name(*at)],
+                                edges: Vec::new(),
+                            }));
+                        }
+                        Source::Transaction(writer) if writer != *other => {
+                            let writer = number[writer as usize];
+                            let known = reach[writer as usize * words + index / 64] >> (index % 64) & 1 == 1;
+                            if !known && !before[writer as usize].contains(&(index as u32)) {
+                                before[writer as usize].push(index as u32);
+                                added = true;
+                            }
+                        }
+                        Source::Transaction(_) => {}
+                    }
+                }
+            }
+        }
+        if !added {
+            return Ok(None);
+        }
+    }
+}
+
+/// An order in which everything stands after what is before it, if there is one.
+fn order(before: &[Vec<u32>]) -> Option<Vec<u32>> {
+    let mut waits: Vec<usize> = before.iter().map(Vec::len).collect();
+    let mut after: Vec<Vec<u32>> = vec![Vec::new(); before.len()];
+    for (at, all) in before.iter().enumerate() {
+        all.iter().for_each(|from| after[*from as usize].push(at as u32));
+    }
+    let mut order: Vec<u32> = (0..before.len() as u32).filter(|at| waits[*at as usize] == 0).collect();
+    let mut next = 0;
+    while let Some(at) = order.get(next).copied() {
+        next += 1;
+        for follower in &after[at as usize] {
+            waits[*follower as usize] -= 1;
+            if waits[*follower as usize] == 0 {
+                order.push(*follower);
+            }
+        }
+    }
+    (order.len() == before.len()).then_some(order)
+}

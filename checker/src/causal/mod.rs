@@ -1,0 +1,390 @@
+//! Causal consistency and weaker isolation of transactions, by who reads from whom.
+//!
+//! Every value of a key is written once, so that a read tells its writer. Then each level is a demand on the order of transactions: one that
+//! writes x and must be seen by a reader of x, and yet is not what it reads, was overwritten: it stands before what is read
+//! (Biswas and Enea, "On the complexity of checking transactional consistency", 2019; Bouajjani, Enea, Guerraoui and Hamza,
+//! "On verifying causal consistency", 2017). The history is at the level when this order has no cycle. Cost: about n for each session that is
+//! active at a time, by clocks that share what they have in common.
+
+mod clock;
+mod graph;
+mod memory;
+mod resolve;
+
+use crate::linearizability::Limits;
+use crate::transactions::Transactions;
+use clock::Clock;
+use graph::{Edge, Graph};
+use resolve::{Read, Resolved, Source};
+use std::collections::VecDeque;
+
+/// What is demanded of transactions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Isolation {
+    /// What a transaction has read from must not be overwritten by what it read before.
+    ReadCommitted,
+    /// A transaction that is read from, or of the own session, is seen whole.
+    ReadAtomic,
+    /// CC: everything that is in the causal past is seen; concurrent writes may be ordered differently by each session.
+    Causal,
+    /// CCv: as CC, and all order concurrent writes alike. The causal consistency of Biswas and Enea.
+    CausalConvergence,
+    /// CM: as CC, and all reads of a session fit one order of writes.
+    CausalMemory,
+}
+
+/// What is wrong with a history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Anomaly {
+    /// Its name.
+    pub name: String,
+    /// What happened, in a sentence.
+    pub what: String,
+    /// The transactions or operations it is about.
+    pub nodes: Vec<String>,
+    /// Of a cycle, how each node leads to the next, the last to the first; else empty.
+    pub edges: Vec<String>,
+}
+
+/// Judges transactions. `Err` when it was given up: what was not decided, and why.
+///
+/// ```
+/// use samara_check::causal::{Isolation, check};
+/// use samara_check::formats::{self, Loaded, Reading};
+/// use samara_check::linearizability::Limits;
+///
+/// // The second session sees the write of y, which came after that of x, but not the write of x.
+/// let text = "w x 1\n-----\nw x 2\n-----\nw y 1\n=====\nr y 1\n-----\nr x 1\n";
+/// let Loaded::Transactions(history) = formats::read(text.as_bytes(), None, &Reading::default())? else { panic!() };
+/// let anomaly = check(&history, Isolation::Causal, &Limits::default()).expect("small").expect("an anomaly");
+/// assert_eq!(anomaly.name, "WriteCORead");
+/// # Ok::<(), formats::BadInput>(())
+/// ```
+pub fn check(
+    history: &Transactions,
+    isolation: Isolation,
+    limits: &Limits,
+) -> Result<Option<Anomaly>, String> {
+    let resolved = match Resolved::new(history, isolation) {
+        Ok(resolved) => resolved,
+        Err(anomaly) => return Ok(Some(anomaly)),
+    };
+    let checker = Checker { history, resolved };
+    match isolation {
+        Isolation::ReadCommitted => Ok(checker.cycle(checker.read_committed())),
+        Isolation::ReadAtomic => Ok(checker.cycle(checker.read_atomic())),
+        Isolation::CausalConvergence => match checker.causal() {
+            Ok(forced) => Ok(checker.cycle(forced)),
+            Err(anomaly) => Ok(Some(anomaly)),
+        },
+        Isolation::Causal => match checker.causal() {
+            Ok(forced) => Ok(checker.stale(&forced)),
+            Err(anomaly) => Ok(Some(anomaly)),
+        },
+        Isolation::CausalMemory => match checker.causal() {
+            Ok(forced) => match checker.stale(&forced) {
+                Some(anomaly) => Ok(Some(anomaly)),
+                None => memory::check(&checker, limits),
+            },
+            Err(anomaly) => Ok(Some(anomaly)),
+        },
+    }
+}
+
+type Forced = Vec<(u32, u32, Edge)>;
+
+pub(crate) struct Checker<'a> {
+    history: &'a Transactions,
+    resolved: Resolved,
+}
+
+impl Checker<'_> {
+    fn session(&self, at: u32) -> u32 {
+        self.history.transactions[at as usize].session
+    }
+
+    /// Session order and who reads from whom.
+    fn base(&self) -> Forced {
+        let mut edges = Vec::new();
+        for pair in self.resolved.sessions.iter().flat_map(|session| session.windows(2)) {
+            edges.push((pair[0], pair[1], Edge::Session));
+        }
+        for read in &self.resolved.reads {
+            if let Source::Transaction(writer) = read.source {
+                edges.push((writer, read.reader, Edge::Reads(read.key)));
+            }
+        }
+        edges
+    }
+
+    fn cycle(&self, forced: Forced) -> Option<Anomaly> {
+        let mut edges = self.base();
+        edges.extend(forced);
+        let cycle = Graph::new(self.history.transactions.len(), &edges).cycle()?;
+        let causal = cycle.iter().all(|(_, edge)| !matches!(edge, Edge::Overwritten(_)));
+        Some(Anomaly {
+            name: if causal { "CyclicCO".into() } else { "CyclicCF".into() },
+            what:
+                "these transactions would each have to stand before the next, and the last before the first"
+                    .into(),
+            nodes: cycle.iter().map(|(at, _)| self.name(*at)).collect(),
+            edges: cycle.iter().map(|(_, edge)| self.edge(*edge)).collect(),
+        })
+    }
+
+    fn edge(&self, edge: Edge) -> String {
+        let key = |key: u32| String::from_utf8_lossy(self.history.keys.text(key)).into_owned();
+        match edge {
+            Edge::Session => "comes before, in the same session,".into(),
+            Edge::Reads(of) => format!("wrote {:?}, which is read by", key(of)),
+            Edge::Overwritten(of) => {
+                format!("wrote {:?} and was seen where the value read is that of", key(of))
+            }
+        }
+    }
+
+    /// A transaction as text.
+    fn name(&self, at: u32) -> String {
+        let transaction = self.history.transactions[at as usize];
+        let session = self.history.sessions.text(transaction.session + 1);
+        let mut text = match (session.is_empty() || session.len() > 40, transaction.line) {
+            (true, _) => format!("session {}", transaction.session),
+            (false, _) => format!("session {}", String::from_utf8_lossy(session)),
+        };
+        if transaction.line > 0 {
+            text.push_str(&format!(", line {}", transaction.line));
+        }
+        text.push(':');
+        let accesses = self.history.accesses(at as usize);
+        for access in accesses.iter().take(8) {
+            let key = String::from_utf8_lossy(self.history.keys.text(access.key));
+            let value = String::from_utf8_lossy(self.history.values.text(access.value));
+            let value = if access.value == 0 { "nothing".into() } else { value };
+            text.push_str(&format!(" {} {key} {value}", if access.write { "w" } else { "r" }));
+        }
+        if accesses.len() > 8 {
+            text.push_str(&format!(" and {} more", accesses.len() - 8));
+        }
+        text
+    }
+
+    fn forced(read: &Read, other: u32) -> Option<(u32, u32, Edge)> {
+        match read.source {
+            Source::Transaction(writer) if writer != other => {
+                Some((other, writer, Edge::Overwritten(read.key)))
+            }
+            _ => None,
+        }
+    }
+
+    fn read_committed(&self) -> Forced {
+        let mut forced = Vec::new();
+        for reads in self.resolved.of_transactions() {
+            let mut before: Vec<u32> = Vec::new();
+            for read in reads {
+                for other in &before {
+                    if self.resolved.writes(*other, read.key) {
+                        forced.extend(Self::forced(read, *other));
+                    }
+                }
+                if let Source::Transaction(writer) = read.source {
+                    if !before.contains(&writer) {
+                        before.push(writer);
+                    }
+                }
+            }
+        }
+        forced
+    }
+
+    fn read_atomic(&self) -> Forced {
+        let mut forced = Vec::new();
+        for reads in self.resolved.of_transactions() {
+            let mut writers: Vec<u32> = Vec::new();
+            for read in reads {
+                if let Source::Transaction(writer) = read.source {
+                    if !writers.contains(&writer) {
+                        writers.push(writer);
+                    }
+                }
+            }
+            for read in reads {
+                for other in writers.iter().filter(|other| self.resolved.writes(**other, read.key)) {
+                    forced.extend(Self::forced(read, *other));
+                }
+                let session = self.session(read.reader);
+                let place = self.resolved.place[read.reader as usize];
+                if let Some(own) = self.resolved.last_write(session, read.key, place) {
+                    forced.extend(Self::forced(read, own));
+                }
+            }
+        }
+        forced
+    }
+
+    /// What causality forces, or a cycle of it.
+    fn causal(&self) -> Result<Forced, Anomaly> {
+        let mut forced = Vec::new();
+        let mut initial = None;
+        let complete = self.walk(|at, clock, clocks| {
+            let (session, place) = (self.session(at), self.resolved.place[at as usize]);
+            for read in self.resolved.reads_of(at) {
+                match read.source {
+                    Source::Transaction(writer) => {
+                        self.newer(
+                            read,
+                            writer,
+                            (session, place),
+                            clock,
+                            &clocks[writer as usize],
+                            &mut forced,
+                        );
+                    }
+                    Source::Initial if self.resolved.is_written(read.key) => {
+                        let mut seen = self.resolved.last_write(session, read.key, place);
+                        clock.beyond(&Clock::new(self.resolved.sessions.len()), &mut |other, upto| {
+                            seen = seen.or_else(|| self.resolved.last_write(other, read.key, upto));
+                        });
+                        if let Some(seen) = seen {
+                            initial.get_or_insert((seen, read.reader, read.key));
+                        }
+                    }
+                    Source::Initial => {}
+                }
+            }
+        });
+        if !complete {
+            if let Some(anomaly) = self.cycle(Vec::new()) {
+                return Err(anomaly);
+            }
+        }
+        match initial {
+            Some((writer, reader, key)) => Err(Anomaly {
+                name: "WriteCOInitRead".into(),
+                what: format!(
+                    "the second reads nothing of {:?}, though the first, which wrote it, is in its causal past",
+                    String::from_utf8_lossy(self.history.keys.text(key))
+                ),
+                nodes: vec![self.name(writer), self.name(reader)],
+                edges: Vec::new(),
+            }),
+            None => Ok(forced),
+        }
+    }
+
+    /// Writes of a key that a reader sees and that are not in the past of the one it reads from.
+    fn newer(
+        &self,
+        read: &Read,
+        writer: u32,
+        (session, place): (u32, u32),
+        clock: &Clock,
+        writers: &Option<Clock>,
+        forced: &mut Forced,
+    ) {
+        let (its_session, its_place) = (self.session(writer), self.resolved.place[writer as usize]);
+        let Some(writers) = writers else { return };
+        let mut consider = |of: u32, upto: u32| {
+            let Some(other) = self.resolved.last_write(of, read.key, upto) else { return };
+            let other_place = self.resolved.place[other as usize];
+            let past =
+                if of == its_session { other_place <= its_place } else { other_place < writers.seen(of) };
+            if !past {
+                forced.extend(Self::forced(read, other));
+            }
+        };
+        if session != its_session || place > its_place {
+            consider(session, place);
+        }
+        clock.beyond(writers, &mut |of, upto| {
+            if of != session {
+                consider(of, upto);
+            }
+        });
+    }
+
+    /// Visits transactions after all that they depend on, each with its clock: what it sees of other sessions. `false` when
+    /// some depend on themselves. `visit` gets the clocks of those that are still read from.
+    fn walk(&self, mut visit: impl FnMut(u32, &Clock, &[Option<Clock>])) -> bool {
+        let count = self.history.transactions.len();
+        let sessions = self.resolved.sessions.len();
+        let mut waits: Vec<u32> = self.resolved.place.iter().map(|place| u32::from(*place > 0)).collect();
+        let mut readers: Vec<u32> = vec![0; count];
+        for read in &self.resolved.reads {
+            if let Source::Transaction(writer) = read.source {
+                waits[read.reader as usize] += 1;
+                readers[writer as usize] += 1;
+            }
+        }
+        let by_writer = self.resolved.by_writer(count);
+        let mut clocks: Vec<Option<Clock>> = vec![None; count];
+        let mut current: Vec<Clock> = vec![Clock::new(sessions); sessions];
+        let mut ready: VecDeque<u32> = (0..count as u32).filter(|at| waits[*at as usize] == 0).collect();
+        let mut visited = 0;
+        while let Some(at) = ready.pop_front() {
+            visited += 1;
+            let (session, place) = (self.session(at), self.resolved.place[at as usize]);
+            let mut clock = std::mem::replace(&mut current[session as usize], Clock::new(sessions));
+            for read in self.resolved.reads_of(at) {
+                let Source::Transaction(writer) = read.source else { continue };
+                if let Some(its) =
+                    clocks[writer as usize].as_ref().filter(|_| self.session(writer) != session)
+                {
+                    clock.join(its);
+                    clock.see(self.session(writer), self.resolved.place[writer as usize] + 1);
+                }
+            }
+            visit(at, &clock, &clocks);
+            for read in self.resolved.reads_of(at) {
+                let Source::Transaction(writer) = read.source else { continue };
+                readers[writer as usize] -= 1;
+                if readers[writer as usize] == 0 {
+                    clocks[writer as usize] = None;
+                }
+            }
+            let next = self.resolved.sessions[session as usize].get(place as usize + 1).copied();
+            for follower in by_writer.of(at).iter().copied().chain(next) {
+                waits[follower as usize] -= 1;
+                if waits[follower as usize] == 0 {
+                    ready.push_back(follower);
+                }
+            }
+            if readers[at as usize] > 0 {
+                clocks[at as usize] = Some(clock.clone());
+            }
+            current[session as usize] = clock;
+        }
+        visited == count
+    }
+
+    /// CC alone: a write that was seen and not read, although it has what is read in its own past.
+    fn stale(&self, forced: &Forced) -> Option<Anomaly> {
+        let mut asked: Vec<Vec<(u32, u32)>> = vec![Vec::new(); self.history.transactions.len()];
+        for (newer, read, edge) in forced {
+            if let Edge::Overwritten(key) = edge {
+                asked[*newer as usize].push((*read, *key));
+            }
+        }
+        let mut found = None;
+        self.walk(|at, clock, _| {
+            for (older, key) in &asked[at as usize] {
+                let (session, place) = (self.session(*older), self.resolved.place[*older as usize]);
+                let own = session == self.session(at) && place < self.resolved.place[at as usize];
+                if own || clock.seen(session) > place {
+                    found.get_or_insert((*older, at, *key));
+                }
+            }
+        });
+        let (older, newer, key) = found?;
+        let name = String::from_utf8_lossy(self.history.keys.text(key)).into_owned();
+        let reader = self.resolved.reader_of(older, key);
+        Some(Anomaly {
+            name: "WriteCORead".into(),
+            what: format!(
+                "the third reads {name:?} from the first, though it sees the second, which overwrote it"
+            ),
+            nodes: [older, newer].into_iter().chain(reader).map(|at| self.name(at)).collect(),
+            edges: Vec::new(),
+        })
+    }
+}

@@ -1,0 +1,184 @@
+//! Session guarantees (Terry et al., "Session guarantees for weakly consistent replicated data", 1994): read your writes, monotonic
+//! reads, monotonic writes, writes follow reads.
+//!
+//! One write of a key is older than another when their versions say so, or, where there are none, when one session wrote both. What cannot be
+//! ordered so is not judged.
+
+use crate::causal::Anomaly;
+use crate::recording::{Code, NOTHING, Record, Recording, Reply};
+use crate::show;
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+
+type Map<K, V> = HashMap<K, V, FixedState>;
+
+/// What is wrong with the sessions of a recording, if anything.
+pub fn check(recording: &Recording) -> Option<Anomaly> {
+    Sessions::new(recording).check()
+}
+
+/// Per session and key, the places (in the session) and numbers of records.
+type Places = Map<(u32, u32), Vec<(u32, u32)>>;
+
+struct Sessions<'a> {
+    recording: &'a Recording,
+    order: Vec<u32>,
+    /// The only write of a value; `None` when there are more.
+    writer: Map<(u32, u32), Option<u32>>,
+    /// Keys that may become absent, or begin with a value.
+    fleeting: Vec<bool>,
+    place: Vec<u32>,
+    writes: Places,
+    reads: Places,
+}
+
+fn written(record: &Record) -> Option<u32> {
+    match record.code {
+        Code::Put | Code::PutAbsent | Code::PutPresent | Code::Cas if record.reply != Reply::NotApplied => {
+            Some(record.argument)
+        }
+        _ => None,
+    }
+}
+
+impl<'a> Sessions<'a> {
+    fn new(recording: &'a Recording) -> Self {
+        let mut order: Vec<u32> = (0..recording.records.len() as u32).collect();
+        order.sort_by_key(|at| recording.records[*at as usize].call);
+        let mut sessions = Self {
+            recording,
+            order,
+            writer: Map::default(),
+            fleeting: (0..=recording.keys.len() as u32)
+                .map(|key| recording.initial_value(key) != NOTHING)
+                .collect(),
+            place: vec![0; recording.records.len()],
+            writes: Places::default(),
+            reads: Places::default(),
+        };
+        let mut counts: Map<u32, u32> = Map::default();
+        for at in &sessions.order {
+            let record = &recording.records[*at as usize];
+            let count = counts.entry(record.session).or_default();
+            sessions.place[*at as usize] = *count;
+            *count += 1;
+            let expires = record.code == Code::Delete || record.code == Code::Put && record.number >= 0;
+            sessions.fleeting[record.key as usize] |= expires;
+            if let Some(value) = written(record) {
+                let writer = sessions.writer.entry((record.key, value));
+                writer.and_modify(|writer| *writer = None).or_insert(Some(*at));
+            }
+        }
+        sessions
+    }
+
+    fn record(&self, at: u32) -> &Record {
+        &self.recording.records[at as usize]
+    }
+
+    /// Whether write `a` is certainly older than write `b` of the same key; `None` stands for the initial state.
+    fn older(&self, a: Option<u32>, b: u32) -> bool {
+        let Some(a) = a else {
+            return !self.fleeting[self.record(b).key as usize];
+        };
+        let (first, second) = (self.record(a), self.record(b));
+        if first.version != 0 && second.version != 0 {
+            return first.version < second.version;
+        }
+        a != b && first.session == second.session && self.place[a as usize] < self.place[b as usize]
+    }
+
+    fn check(mut self) -> Option<Anomaly> {
+        // What each session has seen of others: the highest place of a write that it read.
+        let mut seen: Map<u32, Map<u32, u32>> = Map::default();
+        for at in std::mem::take(&mut self.order) {
+            let record = *self.record(at);
+            let here = (record.session, record.key);
+            let place = self.place[at as usize];
+            if written(&record).is_some() && record.reply != Reply::Unknown {
+                self.writes.entry(here).or_default().push((place, at));
+            }
+            if record.code != Code::Get || record.reply != Reply::Value {
+                continue;
+            }
+            let source = match record.seen {
+                NOTHING => None,
+                value => match self.writer.get(&(record.key, value)) {
+                    Some(Some(writer)) => Some(*writer),
+                    _ => continue,
+                },
+            };
+            let others = seen.entry(record.session).or_default();
+            if let Some(anomaly) = self.judge(at, source, others) {
+                return Some(anomaly);
+            }
+            if let Some(writer) = source {
+                self.reads.entry(here).or_default().push((place, writer));
+                let theirs = self.record(writer).session;
+                let upto = self.place[writer as usize];
+                others.entry(theirs).and_modify(|seen| *seen = upto.max(*seen)).or_insert(upto);
+            }
+        }
+        None
+    }
+
+    fn judge(&self, at: u32, source: Option<u32>, seen: &Map<u32, u32>) -> Option<Anomaly> {
+        let record = self.record(at);
+        let last = |places: &Places, session: u32, upto: u32| {
+            let places = places.get(&(session, record.key))?;
+            let before = places.partition_point(|(place, _)| *place < upto).checked_sub(1)?;
+            Some(places[before].1)
+        };
+        let own = last(&self.writes, record.session, u32::MAX);
+        if let Some(own) = own.filter(|own| self.older(source, *own)) {
+            return self.anomaly(
+                "read your writes",
+                "a session does not see what it wrote itself",
+                &[own],
+                source,
+                at,
+            );
+        }
+        let read = last(&self.reads, record.session, u32::MAX);
+        if let Some(read) = read.filter(|read| self.older(source, *read)) {
+            return self.anomaly(
+                "monotonic reads",
+                "a session sees less than it saw before",
+                &[read],
+                source,
+                at,
+            );
+        }
+        let mut sessions: Vec<(u32, u32)> = seen.iter().map(|(session, upto)| (*session, *upto)).collect();
+        sessions.sort_unstable();
+        for (session, upto) in sessions {
+            let write = last(&self.writes, session, upto);
+            if let Some(write) = write.filter(|write| self.older(source, *write)) {
+                return self.anomaly(
+                    "monotonic writes",
+                    "a later write of a session was seen, an earlier one is not",
+                    &[write],
+                    source,
+                    at,
+                );
+            }
+            let read = last(&self.reads, session, upto);
+            if let Some(read) = read.filter(|read| self.older(source, *read)) {
+                return self.anomaly(
+                    "writes follow reads",
+                    "a write was seen, and what its session had read before is not",
+                    &[read],
+                    source,
+                    at,
+                );
+            }
+        }
+        None
+    }
+
+    fn anomaly(&self, name: &str, what: &str, of: &[u32], source: Option<u32>, at: u32) -> Option<Anomaly> {
+        let all = of.iter().copied().chain(source).chain([at]);
+        let nodes = all.map(|at| show::line(&self.recording.operation(at))).collect();
+        Some(Anomaly { name: name.into(), what: what.into(), nodes, edges: Vec::new() })
+    }
+}

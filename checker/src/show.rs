@@ -1,0 +1,192 @@
+//! Judgements as text and as JSON.
+
+use crate::causal::Anomaly;
+use crate::history::{Answer, Function, Operation, Outcome as Ended};
+use crate::judge::{Judgement, Outcome};
+use crate::linearizability::{Counterexample, Report, Verdict};
+use crate::recording::Recording;
+use std::fmt::Write as _;
+
+/// The longest order that is printed.
+const PREFIX_SHOWN: usize = 20;
+/// How many operations before the one that is stuck are shown on a timeline.
+const AROUND: usize = 150;
+
+fn short(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    let mut short: String = text.chars().take(60).collect();
+    if short.len() < text.len() {
+        short.push_str("...");
+    }
+    format!("{short:?}")
+}
+
+/// What an operation asked, as text.
+pub(crate) fn asked(function: &Function) -> String {
+    match function {
+        Function::Get => "get".into(),
+        Function::Put { value, ttl_ms: None } => format!("put {}", short(value)),
+        Function::Put { value, ttl_ms: Some(ttl) } => format!("put {} for {ttl} ms", short(value)),
+        Function::PutIf { value, present: false } => format!("put {} if absent", short(value)),
+        Function::PutIf { value, present: true } => format!("put {} if present", short(value)),
+        Function::Delete => "delete".into(),
+        Function::Cas { old, new } => format!("cas {} to {}", short(old), short(new)),
+        Function::Incr(delta) => format!("incr {delta}"),
+        Function::Append(tail) => format!("append {}", short(tail)),
+    }
+}
+
+/// What an operation answered, as text.
+pub(crate) fn answered(outcome: &Ended) -> String {
+    match outcome {
+        Ended::Unknown => "unknown".into(),
+        Ended::Ok(Answer::Done) => "ok".into(),
+        Ended::Ok(Answer::Value(None)) => "absent".into(),
+        Ended::Ok(Answer::Value(Some(value))) => short(value),
+        Ended::Ok(Answer::Applied(true)) => "applied".into(),
+        Ended::Ok(Answer::Applied(false)) => "not applied".into(),
+        Ended::Ok(Answer::Integer(number)) => number.to_string(),
+    }
+}
+
+/// An operation as one line.
+pub(crate) fn line(operation: &Operation) -> String {
+    let end = if operation.outcome == Ended::Unknown { "?".into() } else { operation.ret.to_string() };
+    format!(
+        "[{}..{end}] process {} {} {} -> {}",
+        operation.call,
+        operation.process,
+        short(&operation.key),
+        asked(&operation.function),
+        answered(&operation.outcome)
+    )
+}
+
+/// The operations of the violated key around the one that is stuck, for a timeline.
+pub(crate) fn around(recording: &Recording, example: &Counterexample) -> Vec<Operation> {
+    let Some(key) = recording.keys.find(&example.key) else { return Vec::new() };
+    let end = example.stuck.ret.max(example.stuck.call);
+    let mut places: Vec<u32> = (0..recording.records.len() as u32)
+        .filter(|at| {
+            recording.records[*at as usize].key == key && recording.records[*at as usize].call <= end
+        })
+        .collect();
+    places.sort_by_key(|at| recording.records[*at as usize].call);
+    let from = places.len().saturating_sub(AROUND);
+    let mut shown: Vec<Operation> = places[from..].iter().map(|at| recording.operation(*at)).collect();
+    for operation in &example.smallest {
+        if !shown.contains(operation) {
+            shown.push(operation.clone());
+        }
+    }
+    shown
+}
+
+/// A judgement as text.
+pub(crate) fn text(judgement: &Judgement, name: &str) -> String {
+    let mut text = format!(
+        "{name}: {} ({} operations, {} keys, read in {:.3} s, judged in {:.3} s)\n",
+        judgement.word(),
+        judgement.operations,
+        judgement.keys,
+        judgement.reading_seconds,
+        judgement.seconds
+    );
+    for note in &judgement.notes {
+        let _ = writeln!(text, "  note: {note}");
+    }
+    match &judgement.outcome {
+        Outcome::Linearizability(report) => linearizability(&mut text, report),
+        Outcome::Anomaly(Ok(Some(anomaly))) => anomaly_text(&mut text, anomaly),
+        Outcome::Anomaly(Ok(None)) => {}
+        Outcome::Anomaly(Err(reason)) => {
+            let _ = writeln!(text, "  given up: {reason}");
+        }
+    }
+    text
+}
+
+fn linearizability(text: &mut String, report: &Report) {
+    match &report.verdict {
+        Verdict::Holds => {}
+        Verdict::Undecided { .. } => {
+            let _ = writeln!(text, "  {} of {} keys were not decided:", report.undecided.len(), report.keys);
+            for left in report.undecided.iter().take(10) {
+                let (key, decided, all) = (short(&left.key), left.decided, left.operations);
+                let _ = writeln!(
+                    text,
+                    "    {key}: {decided} of {all} operations are linearizable, then the limit was reached"
+                );
+            }
+        }
+        Verdict::Violated(example) => counterexample(text, example),
+    }
+}
+
+fn counterexample(text: &mut String, example: &Counterexample) {
+    let _ = writeln!(text, "  key {} is not linearizable", short(&example.key));
+    if !example.smallest.is_empty() {
+        let _ = writeln!(text, "  these {} operations have no order:", example.smallest.len());
+        let mut smallest: Vec<&Operation> = example.smallest.iter().collect();
+        smallest.sort_by_key(|operation| operation.call);
+        for operation in smallest {
+            let _ = writeln!(text, "    {}", line(operation));
+        }
+    }
+    let count = example.prefix.len();
+    if count > 0 {
+        let _ = writeln!(text, "  the longest order has {count} operations; it ends with:");
+    }
+    for operation in &example.prefix[count.saturating_sub(PREFIX_SHOWN)..] {
+        let _ = writeln!(text, "    {}", line(operation));
+    }
+    let _ = writeln!(text, "  and cannot go on, for this one returns next:\n    {}", line(&example.stuck));
+}
+
+fn anomaly_text(text: &mut String, anomaly: &Anomaly) {
+    let _ = writeln!(text, "  {}: {}", anomaly.name, anomaly.what);
+    for (at, node) in anomaly.nodes.iter().enumerate() {
+        let _ = writeln!(text, "    {node}");
+        if let Some(edge) = anomaly.edges.get(at) {
+            let _ = writeln!(text, "      {edge}");
+        }
+    }
+    if let (Some(first), false) = (anomaly.nodes.first(), anomaly.edges.is_empty()) {
+        let _ = writeln!(text, "    {first} (again)");
+    }
+}
+
+/// A judgement as JSON.
+pub(crate) fn json(judgement: &Judgement, name: &str) -> serde_json::Value {
+    let lines = |operations: &[Operation]| operations.iter().map(line).collect::<Vec<_>>();
+    let mut undecided = Vec::new();
+    let counterexample = match &judgement.outcome {
+        Outcome::Linearizability(report) => {
+            for left in &report.undecided {
+                undecided.push(serde_json::json!({
+                    "key": String::from_utf8_lossy(&left.key), "operations": left.operations, "decided": left.decided,
+                }));
+            }
+            match &report.verdict {
+                Verdict::Violated(example) => serde_json::json!({
+                    "key": String::from_utf8_lossy(&example.key),
+                    "smallest": lines(&example.smallest),
+                    "prefix": lines(&example.prefix[example.prefix.len().saturating_sub(PREFIX_SHOWN)..]),
+                    "prefix_operations": example.prefix.len(),
+                    "stuck": line(&example.stuck),
+                }),
+                _ => serde_json::Value::Null,
+            }
+        }
+        Outcome::Anomaly(Ok(Some(anomaly))) => serde_json::json!({
+            "anomaly": anomaly.name, "what": anomaly.what, "nodes": anomaly.nodes, "edges": anomaly.edges,
+        }),
+        Outcome::Anomaly(_) => serde_json::Value::Null,
+    };
+    serde_json::json!({
+        "file": name, "verdict": judgement.word(), "level": format!("{:?}", judgement.level),
+        "operations": judgement.operations, "keys": judgement.keys, "seconds": judgement.seconds,
+        "reading_seconds": judgement.reading_seconds, "counterexample": counterexample,
+        "undecided": undecided, "notes": judgement.notes,
+    })
+}
