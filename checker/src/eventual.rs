@@ -25,9 +25,9 @@ impl<'a> Key<'a> {
         self.places.iter().map(|at| (*at, &self.recording.records[*at as usize]))
     }
 
-    fn anomaly(&self, name: &str, what: &str, of: &[u32]) -> Option<Anomaly> {
+    fn anomaly(&self, name: &str, what: &str, of: &[u32]) -> Anomaly {
         let nodes = of.iter().map(|at| show::line(&self.recording.operation(*at))).collect();
-        Some(Anomaly { name: name.into(), what: what.into(), nodes, edges: Vec::new() })
+        Anomaly { name: name.into(), what: what.into(), nodes, edges: Vec::new() }
     }
 
     fn initial(&self) -> u32 {
@@ -55,7 +55,7 @@ impl<'a> Key<'a> {
         let read =
             |record: &Record| record.reply == Reply::Value && written.binary_search(&record.seen).is_err();
         let (at, _) = self.records().find(|(_, record)| read(record))?;
-        self.anomaly("thin air", "a value is read that nobody wrote", &[at])
+        Some(self.anomaly("thin air", "a value is read that nobody wrote", &[at]))
     }
 
     /// The last read of each client that was called after all writes returned.
@@ -92,11 +92,11 @@ impl<'a> Key<'a> {
         let (second, _) = reads
             .iter()
             .find(|(_, other)| other.seen != one.seen && !unknown(other.seen) && !unknown(one.seen))?;
-        self.anomaly(
+        Some(self.anomaly(
             "divergence",
             "after all writes had returned, clients went on to read different values",
             &[*first, *second],
-        )
+        ))
     }
 
     /// The last value that was read is one that a later acknowledged write replaced.
@@ -127,11 +127,11 @@ impl<'a> Key<'a> {
                 record.is_write() && acknowledged && certain && !writes_it(record) && record.call > latest
             });
             if let Some((lost, _)) = lost {
-                return self.anomaly(
+                return Some(self.anomaly(
                     "lost write",
                     "an acknowledged write is not there in the end, and nothing wrote over it",
                     &[lost, at],
-                );
+                ));
             }
         }
         None
@@ -159,11 +159,11 @@ impl<'a> Key<'a> {
                 .collect();
             sums.sort_unstable();
             if let Some(pair) = sums.windows(2).find(|pair| pair[0].0 == pair[1].0) {
-                return self.anomaly(
+                return Some(self.anomaly(
                     "counted twice",
                     "two increments answered the same sum",
                     &[pair[0].1, pair[1].1],
-                );
+                ));
             }
         }
         let sum = |keep: &dyn Fn(&Record) -> bool| -> i128 {
@@ -174,11 +174,11 @@ impl<'a> Key<'a> {
         let high = known + sum(&|record| record.reply == Reply::Unknown && record.number > 0);
         for (at, read) in self.last_reads() {
             let Some(seen) = number(read.seen) else {
-                return self.anomaly("not a number", "a counter is read as something else", &[at]);
+                return Some(self.anomaly("not a number", "a counter is read as something else", &[at]));
             };
             if seen < low || seen > high {
                 let what = format!("in the end the counter must be between {low} and {high}");
-                return self.anomaly("miscounted", &what, &[at]);
+                return Some(self.anomaly("miscounted", &what, &[at]));
             }
         }
         None

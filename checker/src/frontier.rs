@@ -175,10 +175,10 @@ impl<'a, const W: usize> Search<'a, W> {
             let code = self.kernel.events[event];
             let at = code >> 1;
             if code & 1 == 0 {
-                if self.slots.slot[at as usize] != NONE {
-                    self.call(at);
-                } else {
+                if self.slots.slot[at as usize] == NONE {
                     self.count_call(at);
+                } else {
+                    self.call(at);
                 }
                 if self.event.is_multiple_of(4096) && !budget.step() {
                     return Err(self.incomplete.unwrap_or(event));

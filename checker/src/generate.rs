@@ -83,7 +83,7 @@ pub struct Random(pub u64);
 
 impl Random {
     /// The next number.
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -93,7 +93,7 @@ impl Random {
 
     /// A number below `bound`, which is not 0.
     pub fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
+        self.draw() % bound
     }
 }
 
@@ -197,7 +197,7 @@ impl World<'_> {
         }
         self.recording.records.push(record);
         if applies {
-            self.coming.push(Reverse((when, self.random.next(), at)));
+            self.coming.push(Reverse((when, self.random.draw(), at)));
         }
         let pause = 1 + self.random.below(400);
         self.ask_later(client, call + takes + pause);
@@ -205,7 +205,7 @@ impl World<'_> {
 
     /// The client's next operation is asked when its time has come: kept in order by the heap.
     fn ask_later(&mut self, client: usize, call: u64) {
-        self.coming.push(Reverse((call, self.random.next(), usize::MAX - client)));
+        self.coming.push(Reverse((call, self.random.draw(), usize::MAX - client)));
     }
 
     fn value(&mut self) -> u32 {

@@ -94,8 +94,8 @@ impl Op {
 /// Values that are made by adding and appending.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Texts {
-    classes: HashMap<Vec<u8>, u32>,
-    texts: Vec<Vec<u8>>,
+    numbers: HashMap<Vec<u8>, u32>,
+    list: Vec<Vec<u8>>,
     /// Prefixes of values that are observed: an appended value that is none of them is [`OTHER`]. Empty where lengths or sums
     /// are answered.
     prefixes: Option<HashSet<Vec<u8>>>,
@@ -106,20 +106,24 @@ impl Texts {
         if self.prefixes.as_ref().is_some_and(|prefixes| !prefixes.contains(&text)) {
             return OTHER;
         }
-        let (texts, next) = (&mut self.texts, self.classes.len() as u32 + 2);
-        *self.classes.entry(text).or_insert_with_key(|text| {
+        let (texts, next) = (&mut self.list, self.numbers.len() as u32 + 2);
+        *self.numbers.entry(text).or_insert_with_key(|text| {
             texts.push(text.clone());
             next
         })
     }
 
     fn text(&self, class: u32) -> Option<&[u8]> {
-        class.checked_sub(2).map(|at| self.texts[at as usize].as_slice())
+        class.checked_sub(2).map(|at| self.list[at as usize].as_slice())
     }
 }
 
 /// One key.
 #[derive(Debug, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent properties of a key that choose among algorithms"
+)]
 pub(crate) struct Kernel {
     /// In the order of their calls.
     pub(crate) ops: Vec<Op>,
@@ -235,7 +239,7 @@ impl Kernel {
         }
         kernel.classes = classes.next as usize;
         if let Some(texts) = classes.texts {
-            kernel.classes = texts.texts.len() + 2;
+            kernel.classes = texts.list.len() + 2;
             kernel.texts = texts;
             kernel.computed = kernel.ops.iter().any(|op| matches!(op.act, Act::Add(..) | Act::Append(..)));
             kernel.positive &= !kernel.computed;

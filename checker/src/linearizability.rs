@@ -3,7 +3,7 @@
 //! A history is linearizable when each of its keys is. A key is judged by the fastest means that applies: the versions in its
 //! replies, zones where values are written once each, and else a frontier that is advanced at each return.
 
-use crate::explain;
+use crate::explain::{Violation, explain};
 use crate::frontier::{self, Budget, Found};
 use crate::history::{History, Operation};
 use crate::kernel::Kernel;
@@ -267,7 +267,9 @@ impl Round<'_> {
             }
             Found::Spent(_) => None,
         };
-        KeyVerdict::Violated(explain::explain(self.recording, &mut kernel, &slots, stuck, conflict, budget))
+        let violation = Violation { stuck, conflict };
+        let example = explain(self.recording, self.options, &mut kernel, &slots, &violation, budget);
+        KeyVerdict::Violated(example)
     }
 }
 

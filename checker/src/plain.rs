@@ -196,30 +196,22 @@ impl Search {
             if self.steps > options.steps_max {
                 return None;
             }
-            match self.timeline.events.get(event).copied() {
-                Some((operation, false)) => {
-                    if self.place(intervals, options, operation, alternative) {
-                        event = self.timeline.next[0];
-                        alternative = 0;
-                    } else {
-                        event = self.timeline.next[event];
-                        alternative = 0;
-                    }
-                }
-                // An operation has returned that could not be placed, or the list is at its end: goes back.
-                _ => {
-                    let choice = self.path.pop();
-                    let Some(Choice { operation, before, alternative: taken }) = choice else {
-                        return Some(false);
-                    };
-                    self.done[operation / 64] &= !(1 << (operation % 64));
-                    self.must += usize::from(intervals[operation].ret.is_some());
-                    self.state = before;
-                    self.timeline.unlift(operation);
-                    event = self.timeline.calls[operation];
-                    alternative = taken + 1;
-                }
+            if let Some((operation, false)) = self.timeline.events.get(event).copied() {
+                let placed = self.place(intervals, options, operation, alternative);
+                event = self.timeline.next[if placed { 0 } else { event }];
+                alternative = 0;
+                continue;
             }
+            // An operation has returned that could not be placed, or the list is at its end: goes back.
+            let Some(Choice { operation, before, alternative: taken }) = self.path.pop() else {
+                return Some(false);
+            };
+            self.done[operation / 64] &= !(1 << (operation % 64));
+            self.must += usize::from(intervals[operation].ret.is_some());
+            self.state = before;
+            self.timeline.unlift(operation);
+            event = self.timeline.calls[operation];
+            alternative = taken + 1;
         }
     }
 

@@ -131,54 +131,54 @@ impl<'a> Sessions<'a> {
         };
         let own = last(&self.writes, record.session, u32::MAX);
         if let Some(own) = own.filter(|own| self.older(source, *own)) {
-            return self.anomaly(
+            return Some(self.anomaly(
                 "read your writes",
                 "a session does not see what it wrote itself",
                 &[own],
                 source,
                 at,
-            );
+            ));
         }
         let read = last(&self.reads, record.session, u32::MAX);
         if let Some(read) = read.filter(|read| self.older(source, *read)) {
-            return self.anomaly(
+            return Some(self.anomaly(
                 "monotonic reads",
                 "a session sees less than it saw before",
                 &[read],
                 source,
                 at,
-            );
+            ));
         }
         let mut sessions: Vec<(u32, u32)> = seen.iter().map(|(session, upto)| (*session, *upto)).collect();
         sessions.sort_unstable();
         for (session, upto) in sessions {
             let write = last(&self.writes, session, upto);
             if let Some(write) = write.filter(|write| self.older(source, *write)) {
-                return self.anomaly(
+                return Some(self.anomaly(
                     "monotonic writes",
                     "a later write of a session was seen, an earlier one is not",
                     &[write],
                     source,
                     at,
-                );
+                ));
             }
             let read = last(&self.reads, session, upto);
             if let Some(read) = read.filter(|read| self.older(source, *read)) {
-                return self.anomaly(
+                return Some(self.anomaly(
                     "writes follow reads",
                     "a write was seen, and what its session had read before is not",
                     &[read],
                     source,
                     at,
-                );
+                ));
             }
         }
         None
     }
 
-    fn anomaly(&self, name: &str, what: &str, of: &[u32], source: Option<u32>, at: u32) -> Option<Anomaly> {
+    fn anomaly(&self, name: &str, what: &str, of: &[u32], source: Option<u32>, at: u32) -> Anomaly {
         let all = of.iter().copied().chain(source).chain([at]);
         let nodes = all.map(|at| show::line(&self.recording.operation(at))).collect();
-        Some(Anomaly { name: name.into(), what: what.into(), nodes, edges: Vec::new() })
+        Anomaly { name: name.into(), what: what.into(), nodes, edges: Vec::new() }
     }
 }

@@ -31,7 +31,9 @@ pub(crate) struct Lists {
 impl Lists {
     fn of(classes: usize, pairs: &[(u32, u32)]) -> Self {
         let mut ends = vec![0_u32; classes];
-        pairs.iter().for_each(|(class, _)| ends[*class as usize] += 1);
+        for (class, _) in pairs {
+            ends[*class as usize] += 1;
+        }
         let mut sum = 0;
         for end in &mut ends {
             let count = *end;
@@ -99,7 +101,7 @@ impl Slots {
         let mut free: Vec<u32> = Vec::new();
         let forgotten = |op: &Op| {
             let plain = kernel.positive && !kernel.expiring && !kernel.computed && op.is_unknown();
-            plain.then(|| op.sets().map_or(NONE, |class| last[class as usize])).unwrap_or(NONE)
+            if plain { op.sets().map_or(NONE, |class| last[class as usize]) } else { NONE }
         };
         for (event, code) in kernel.events.iter().enumerate().filter(|(_, code)| *code & 1 == 0) {
             let until = forgotten(&kernel.ops[(code >> 1) as usize]);

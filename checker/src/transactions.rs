@@ -117,13 +117,12 @@ impl Transactions {
         match record.code {
             Code::Get if record.reply == Reply::Value => access(record.seen, false),
             Code::Get | Code::Append => {}
-            Code::Put => access(record.argument, true),
             Code::PutAbsent | Code::PutPresent | Code::Cas if record.reply == Reply::NotApplied => {
                 if record.observed {
                     access(record.seen, false);
                 }
             }
-            Code::PutAbsent | Code::PutPresent => access(record.argument, true),
+            Code::Put | Code::PutAbsent | Code::PutPresent => access(record.argument, true),
             Code::Cas => {
                 if known {
                     access(record.expected, false);

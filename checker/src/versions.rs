@@ -50,7 +50,7 @@ fn follows(record: &Record, value: u32, sees: bool) -> bool {
     match (record.code, sees) {
         (Code::Get, _) => record.reply != Reply::Value || record.seen == value,
         (Code::Put, _) => true,
-        (Code::Delete, true) | (Code::PutPresent, true) | (Code::PutAbsent, false) => value == NOTHING,
+        (Code::Delete | Code::PutPresent, true) | (Code::PutAbsent, false) => value == NOTHING,
         (Code::Delete, false) => record.reply != Reply::Applied || value != NOTHING,
         (Code::PutPresent, false) | (Code::PutAbsent, true) => value != NOTHING,
         (Code::Cas, false) => record.expected == value,

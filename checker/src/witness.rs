@@ -59,9 +59,9 @@ impl Trace {
         let mut at = last;
         while let Some(node) = self.nodes.get(at as usize) {
             if node.absorbed {
-                absorbed.push(node.op)
+                absorbed.push(node.op);
             } else {
-                placed.push(node)
+                placed.push(node);
             }
             at = node.parent;
         }

@@ -228,10 +228,10 @@ impl<'a> Zones<'a> {
                         (block.to, block.ends.1) = (op.call, *at);
                     }
                 }
-                if let Some(last) = group.iter().copied().max_by_key(|at| self.op(*at).call) {
-                    if self.op(last).call > called {
-                        (called, caller) = (self.op(last).call, last);
-                    }
+                if let Some(last) = group.iter().copied().max_by_key(|at| self.op(*at).call)
+                    && self.op(last).call > called
+                {
+                    (called, caller) = (self.op(last).call, last);
                 }
             }
             before = self.taker[class as usize];
@@ -285,10 +285,11 @@ impl<'a> Zones<'a> {
         let mut all: Vec<u32> = ops.iter().copied().filter(|at| *at != NONE).collect();
         let mut at = 0;
         while at < all.len() {
-            if let Some(writer) = self.op(all[at]).needs().map(|class| self.writer[class as usize]) {
-                if writer != NONE && !all.contains(&writer) {
-                    all.push(writer);
-                }
+            if let Some(writer) = self.op(all[at]).needs().map(|class| self.writer[class as usize])
+                && writer != NONE
+                && !all.contains(&writer)
+            {
+                all.push(writer);
             }
             at += 1;
         }

@@ -23,7 +23,9 @@ pub(super) struct Graph {
 impl Graph {
     pub(super) fn new(nodes: usize, edges: &[(u32, u32, Edge)]) -> Self {
         let mut starts = vec![0_u32; nodes + 1];
-        edges.iter().for_each(|(from, _, _)| starts[*from as usize + 1] += 1);
+        for (from, _, _) in edges {
+            starts[*from as usize + 1] += 1;
+        }
         for at in 0..nodes {
             starts[at + 1] += starts[at];
         }
@@ -131,7 +133,9 @@ impl Graph {
                     }
                     if members.len() > 1 {
                         let mut component = vec![false; nodes];
-                        members.iter().for_each(|member| component[*member as usize] = true);
+                        for member in &members {
+                            component[*member as usize] = true;
+                        }
                         return Some((component, members));
                     }
                 }

@@ -137,7 +137,9 @@ fn order(before: &[Vec<u32>]) -> Option<Vec<u32>> {
     let mut waits: Vec<usize> = before.iter().map(Vec::len).collect();
     let mut after: Vec<Vec<u32>> = vec![Vec::new(); before.len()];
     for (at, all) in before.iter().enumerate() {
-        all.iter().for_each(|from| after[*from as usize].push(at as u32));
+        for from in all {
+            after[*from as usize].push(at as u32);
+        }
     }
     let mut order: Vec<u32> = (0..before.len() as u32).filter(|at| waits[*at as usize] == 0).collect();
     let mut next = 0;

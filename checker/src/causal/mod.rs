@@ -17,6 +17,7 @@ use clock::Clock;
 use graph::{Edge, Graph};
 use resolve::{Read, Resolved, Source};
 use std::collections::VecDeque;
+use std::fmt::Write as _;
 
 /// What is demanded of transactions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -146,13 +147,14 @@ impl Checker<'_> {
     /// A transaction as text.
     fn name(&self, at: u32) -> String {
         let transaction = self.history.transactions[at as usize];
-        let session = self.history.sessions.text(transaction.session + 1);
+        let named = self.history.sessions.len() > transaction.session as usize;
+        let session = if named { self.history.sessions.text(transaction.session + 1) } else { &[] };
         let mut text = match (session.is_empty() || session.len() > 40, transaction.line) {
             (true, _) => format!("session {}", transaction.session),
             (false, _) => format!("session {}", String::from_utf8_lossy(session)),
         };
         if transaction.line > 0 {
-            text.push_str(&format!(", line {}", transaction.line));
+            let _ = write!(text, ", line {}", transaction.line);
         }
         text.push(':');
         let accesses = self.history.accesses(at as usize);
@@ -160,10 +162,10 @@ impl Checker<'_> {
             let key = String::from_utf8_lossy(self.history.keys.text(access.key));
             let value = String::from_utf8_lossy(self.history.values.text(access.value));
             let value = if access.value == 0 { "nothing".into() } else { value };
-            text.push_str(&format!(" {} {key} {value}", if access.write { "w" } else { "r" }));
+            let _ = write!(text, " {} {key} {value}", if access.write { "w" } else { "r" });
         }
         if accesses.len() > 8 {
-            text.push_str(&format!(" and {} more", accesses.len() - 8));
+            let _ = write!(text, " and {} more", accesses.len() - 8);
         }
         text
     }
@@ -187,10 +189,10 @@ impl Checker<'_> {
                         forced.extend(Self::forced(read, *other));
                     }
                 }
-                if let Source::Transaction(writer) = read.source {
-                    if !before.contains(&writer) {
-                        before.push(writer);
-                    }
+                if let Source::Transaction(writer) = read.source
+                    && !before.contains(&writer)
+                {
+                    before.push(writer);
                 }
             }
         }
@@ -202,10 +204,10 @@ impl Checker<'_> {
         for reads in self.resolved.of_transactions() {
             let mut writers: Vec<u32> = Vec::new();
             for read in reads {
-                if let Source::Transaction(writer) = read.source {
-                    if !writers.contains(&writer) {
-                        writers.push(writer);
-                    }
+                if let Source::Transaction(writer) = read.source
+                    && !writers.contains(&writer)
+                {
+                    writers.push(writer);
                 }
             }
             for read in reads {
@@ -236,7 +238,7 @@ impl Checker<'_> {
                             writer,
                             (session, place),
                             clock,
-                            &clocks[writer as usize],
+                            clocks[writer as usize].as_ref(),
                             &mut forced,
                         );
                     }
@@ -253,10 +255,8 @@ impl Checker<'_> {
                 }
             }
         });
-        if !complete {
-            if let Some(anomaly) = self.cycle(Vec::new()) {
-                return Err(anomaly);
-            }
+        if !complete && let Some(anomaly) = self.cycle(Vec::new()) {
+            return Err(anomaly);
         }
         match initial {
             Some((writer, reader, key)) => Err(Anomaly {
@@ -279,7 +279,7 @@ impl Checker<'_> {
         writer: u32,
         (session, place): (u32, u32),
         clock: &Clock,
-        writers: &Option<Clock>,
+        writers: Option<&Clock>,
         forced: &mut Forced,
     ) {
         let (its_session, its_place) = (self.session(writer), self.resolved.place[writer as usize]);

@@ -338,11 +338,10 @@ impl Builder {
             (Code::Get, None | Some(Datum::Nil)) if self.nil == Nil::Any => (Reply::Done, 0, NOTHING),
             (Code::Get, None | Some(Datum::Nil)) => (Reply::Value, 0, NOTHING),
             (Code::Get, Some(value)) => (Reply::Value, 0, self.recording.values.id(&value.bytes())),
-            (Code::Cas, _) => (Reply::Applied, 0, NOTHING),
             (Code::PutAbsent | Code::PutPresent | Code::Delete, Some(Datum::Bool(applied))) => {
                 (if *applied { Reply::Applied } else { Reply::NotApplied }, 0, NOTHING)
             }
-            (Code::PutAbsent | Code::PutPresent, _) => (Reply::Applied, 0, NOTHING),
+            (Code::Cas | Code::PutAbsent | Code::PutPresent, _) => (Reply::Applied, 0, NOTHING),
             (Code::Incr | Code::Append, Some(number @ Datum::Number(_))) if !edn => {
                 let Some(number) = number.integer() else {
                     return Err(Wrong { at: value_at, reason: "the answer is a whole number".into() });

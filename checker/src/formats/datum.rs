@@ -144,7 +144,7 @@ impl Wrong {
     /// Where it is in the file, when the text begins at `origin`.
     pub(crate) fn place(&self, text: &[u8], origin: Place) -> Place {
         let before = &text[..self.at.min(text.len())];
-        let lines = before.iter().filter(|byte| **byte == b'\n').count();
+        let lines = before.split(|byte| *byte == b'\n').count() - 1;
         let column = before.iter().rev().take_while(|byte| **byte != b'\n').count();
         let first = if lines == 0 { origin.column } else { 1 };
         Place { line: origin.line + lines, column: first + column }

@@ -62,7 +62,7 @@ fn nested<'a>(cursor: &mut Cursor<'a>, depth: usize) -> Result<Datum<'a>, Wrong>
             cursor.take_while(|byte| !is_delimiter(byte));
             Ok(Datum::Word(&cursor.text[from..cursor.at]))
         }
-        Some(byte) if !is_delimiter(byte) => word(cursor),
+        Some(byte) if !is_delimiter(byte) => Ok(word(cursor)),
         _ => cursor.wrong(format!("expected a form, found {}", cursor.found())),
     }
 }
@@ -76,9 +76,9 @@ fn tagged<'a>(cursor: &mut Cursor<'a>, depth: usize) -> Result<Datum<'a>, Wrong>
     nested(cursor, depth + 1)
 }
 
-fn word<'a>(cursor: &mut Cursor<'a>) -> Result<Datum<'a>, Wrong> {
+fn word<'a>(cursor: &mut Cursor<'a>) -> Datum<'a> {
     let text = cursor.take_while(|byte| !is_delimiter(byte));
-    Ok(match text {
+    match text {
         b"nil" => Datum::Nil,
         b"true" => Datum::Bool(true),
         b"false" => Datum::Bool(false),
@@ -88,7 +88,7 @@ fn word<'a>(cursor: &mut Cursor<'a>) -> Result<Datum<'a>, Wrong> {
             Datum::Number(plain.strip_prefix(b"+").unwrap_or(plain))
         }
         _ => Datum::Word(text),
-    })
+    }
 }
 
 fn items<'a>(cursor: &mut Cursor<'a>, closing: u8, depth: usize) -> Result<Vec<Datum<'a>>, Wrong> {

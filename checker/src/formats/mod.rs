@@ -101,31 +101,28 @@ pub fn detect(start: &[u8]) -> Option<Format> {
     if comment && matches!(cursor.peek(), Some(b';' | b'#' | b'(')) {
         return Some(Format::Edn);
     }
-    match cursor.peek()? {
-        opening @ (b'[' | b'{') => {
-            cursor.at += 1;
-            cursor.take_while(|byte| byte.is_ascii_whitespace());
-            match (opening, cursor.peek()) {
-                (b'{', Some(b'"' | b'}')) => Some(Format::Jsonl),
-                (b'{', _) => Some(Format::Edn),
-                (_, Some(b'{')) => {
-                    cursor.at += 1;
-                    cursor.take_while(|byte| byte.is_ascii_whitespace());
-                    let json = matches!(cursor.peek(), Some(b'"'));
-                    Some(if json { Format::Json } else { Format::Edn })
-                }
-                _ => Some(Format::Edn),
+    if let opening @ (b'[' | b'{') = cursor.peek()? {
+        cursor.at += 1;
+        cursor.take_while(|byte| byte.is_ascii_whitespace());
+        match (opening, cursor.peek()) {
+            (b'{', Some(b'"' | b'}')) => Some(Format::Jsonl),
+            (b'{', _) => Some(Format::Edn),
+            (_, Some(b'{')) => {
+                cursor.at += 1;
+                cursor.take_while(|byte| byte.is_ascii_whitespace());
+                let json = matches!(cursor.peek(), Some(b'"'));
+                Some(if json { Format::Json } else { Format::Edn })
             }
+            _ => Some(Format::Edn),
         }
-        _ => {
-            let line = cursor.take_while(|byte| byte != b'\n').trim_ascii();
-            let access = matches!(line, [b'w' | b'r', b' ' | b'\t', ..]);
-            let rule = line.len() >= 3 && line.iter().all(|byte| matches!(byte, b'-' | b'='));
-            if access || rule {
-                return Some(Format::Awdit);
-            }
-            line.windows(2).any(|pair| pair == b"\t:").then_some(Format::EtcdLog)
+    } else {
+        let line = cursor.take_while(|byte| byte != b'\n').trim_ascii();
+        let access = matches!(line, [b'w' | b'r', b' ' | b'\t', ..]);
+        let rule = line.len() >= 3 && line.iter().all(|byte| matches!(byte, b'-' | b'='));
+        if access || rule {
+            return Some(Format::Awdit);
         }
+        line.windows(2).any(|pair| pair == b"\t:").then_some(Format::EtcdLog)
     }
 }
 
@@ -172,8 +169,8 @@ pub fn read(input: impl Read, format: Option<Format>, reading: &Reading) -> Resu
             }
             builder.event(&event, place).map_err(fail)
         })?,
-        Format::Json => chunked(&mut input, false, |cursor| event::from_json(cursor), &mut builder)?,
-        Format::Edn => chunked(&mut input, true, |cursor| event::from_edn(cursor), &mut builder)?,
+        Format::Json => chunked(&mut input, false, event::from_json, &mut builder)?,
+        Format::Edn => chunked(&mut input, true, event::from_edn, &mut builder)?,
         Format::EtcdLog => lines(&mut input, |line, place| {
             let fail = |wrong: Wrong| bad(&wrong, line, place);
             match event::from_log(line).map_err(fail)? {

@@ -109,10 +109,10 @@ impl<const W: usize> Search<'_, W> {
                 continue;
             }
             seen.push(op.act);
-            if let (true, true, Act::Maybe(_, class)) = (self.plain(), op.is_unknown(), op.act) {
-                if !self.demanded(config, class) {
-                    continue;
-                }
+            if let (true, true, Act::Maybe(_, class)) = (self.plain(), op.is_unknown(), op.act)
+                && !self.demanded(config, class)
+            {
+                continue;
             }
             for held in self.outcomes(config, &op).into_iter().flatten() {
                 if held == (config.value, config.life) && op.is_unknown() {
