@@ -296,7 +296,7 @@ impl NodeFlags {
         let name = path.display();
         let text = std::fs::read_to_string(path).map_err(|error| format!("--config {name}: {error}"))?;
         toml::from_str(&text).map_err(|error| {
-            let line = error.span().map_or(1, |span| text[..span.start].lines().count().max(1));
+            let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
             format!("--config {name}, line {line}: {}", error.message())
         })
     }

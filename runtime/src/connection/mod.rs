@@ -25,6 +25,8 @@ const OUTPUT_MAX: usize = 256 << 20;
 const OUTPUT_MAX_ALL: u64 = 2 << 30;
 /// An output buffer larger than this is given back when it has been written.
 const BUFFER_KEPT: usize = 64 << 10;
+/// Bytes of answers that are encoded ahead of the socket.
+const OUTPUT_AT_A_TIME: usize = 1 << 20;
 /// Room for a read from the socket.
 const READ: usize = 4 << 10;
 
@@ -191,7 +193,10 @@ impl Connection {
     }
 
     fn encode_answers(&mut self) {
-        while let Some((version, value)) = self.pipeline.next_answer() {
+        // What waits behind a full buffer stays in the pipeline, where values are shared and not copied.
+        while self.output.len() < OUTPUT_AT_A_TIME
+            && let Some((version, value)) = self.pipeline.next_answer()
+        {
             if version > 0 {
                 value.encode(version, &mut self.output);
             }
