@@ -87,25 +87,25 @@ pub struct NodeFlags {
     /// A TOML file with the same names as the flags (underscores for dashes).
     #[arg(long, env = "SAMARA_CONFIG")]
     pub config: Option<PathBuf>,
-    /// Data directory [default: samara-data].
+    /// Data directory (default: samara-data).
     #[arg(long, env = "SAMARA_DATA")]
     pub data: Option<PathBuf>,
-    /// Address for clients (Redis protocol) [default: 127.0.0.1:6379].
+    /// Address for clients (Redis protocol) (default: 127.0.0.1:6379).
     #[arg(long, env = "SAMARA_LISTEN")]
     pub listen: Option<String>,
-    /// Address for the other nodes [default: 127.0.0.1:7379].
+    /// Address for the other nodes (default: 127.0.0.1:7379).
     #[arg(long, env = "SAMARA_PEER_LISTEN")]
     pub peer_listen: Option<String>,
-    /// Address for HTTP: /healthz, /readyz, /metrics [default: 127.0.0.1:8379].
+    /// Address for HTTP: /healthz, /readyz, /metrics (default: 127.0.0.1:8379).
     #[arg(long, env = "SAMARA_HTTP_LISTEN")]
     pub http_listen: Option<String>,
-    /// Host that clients of a node without --members are told [default: 127.0.0.1].
+    /// Host that clients of a node without --members are told (default: 127.0.0.1).
     #[arg(long, env = "SAMARA_ADVERTISE")]
     pub advertise: Option<String>,
-    /// This node's id, one of those in --members; needed with it [default without: 1].
+    /// This node's id, one of those in --members; needed with it (default without: 1).
     #[arg(long, env = "SAMARA_NODE_ID")]
     pub node_id: Option<u16>,
-    /// Every member of the cluster: ID@HOST:PEERPORT[:CLIENTPORT][/ZONE],... [default: this node alone].
+    /// Every member of the cluster: `ID@HOST:PEERPORT[:CLIENTPORT][/ZONE],...` (default: this node alone).
     #[arg(long, env = "SAMARA_MEMBERS")]
     pub members: Option<String>,
     /// Not offered yet, membership is static: see --members.
@@ -114,19 +114,19 @@ pub struct NodeFlags {
     /// Failure domain of this node, where --members does not say it.
     #[arg(long, env = "SAMARA_ZONE")]
     pub zone: Option<String>,
-    /// Replicas of a key, 1 to 7; also REPLICATION_FACTOR [default: 3].
+    /// Replicas of a key, 1 to 7; also REPLICATION_FACTOR (default: 3).
     #[arg(long, env = "SAMARA_REPLICATION_FACTOR")]
     pub replication_factor: Option<u8>,
-    /// Level that connections begin with: strong, causal or eventual; also CONSISTENCY_LEVEL [default: strong].
+    /// Level that connections begin with: strong, causal or eventual; also CONSISTENCY_LEVEL (default: strong).
     #[arg(long, env = "SAMARA_CONSISTENCY")]
     pub consistency: Option<String>,
-    /// Shards of the process, 1 to 64, the same for every node: fixed when the data directory is made [default: 1].
+    /// Shards of the process, 1 to 64, the same for every node: fixed when the data directory is made (default: 1).
     #[arg(long, env = "SAMARA_SHARDS")]
     pub shards: Option<u16>,
-    /// When a write is acknowledged: sync (after fdatasync) or interval:MS [default: sync].
+    /// When a write is acknowledged: sync (after fdatasync) or interval:MS (default: sync).
     #[arg(long, env = "SAMARA_DURABILITY")]
     pub durability: Option<String>,
-    /// Client connections at a time [default: 10000].
+    /// Client connections at a time (default: 10000).
     #[arg(long, env = "SAMARA_MAX_CLIENTS")]
     pub max_clients: Option<u64>,
 }

@@ -11,6 +11,12 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 use support::{Scratch, binary, connect, wait_for};
 
+/// Tests run side by side: each looks for ports in a range of its own.
+static TAKEN: AtomicU16 = AtomicU16::new(0);
+
+/// Flags, environment, and the level and replication factor that come of them.
+type Case<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)], &'a str, &'a str);
+
 /// A base port such that all nine ports of a cluster are free now.
 fn base_port() -> u16 {
     let free = |base: u16| {
@@ -18,8 +24,6 @@ fn base_port() -> u16 {
         let open: Result<Vec<_>, _> = ports.map(|port| TcpListener::bind(("127.0.0.1", port))).collect();
         open.is_ok()
     };
-    // Tests run side by side: each looks in a range of its own.
-    static TAKEN: AtomicU16 = AtomicU16::new(0);
     let start = 20_000 + (std::process::id() % 1_000) as u16 * 7 + TAKEN.fetch_add(100, Ordering::Relaxed);
     (start..start + 100).step_by(3).find(|base| free(*base)).expect("free ports")
 }
@@ -194,7 +198,7 @@ fn flags_come_before_the_environment_before_the_file_before_defaults() {
     );
     std::fs::write(&toml, text).expect("writable");
     // Each is set in one place more than the one before: the strongest place wins.
-    let table: [(&[&str], &[(&str, &str)], &str, &str); 4] = [
+    let table: [Case<'_>; 4] = [
         (&[], &[], "causal", "5"),
         (&[], &[("CONSISTENCY_LEVEL", "eventual"), ("REPLICATION_FACTOR", "2")], "eventual", "2"),
         (
