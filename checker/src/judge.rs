@@ -1,10 +1,9 @@
 //! From a file to a judgement: what the command line does, for programs.
 
-use crate::causal::{self, Anomaly, Isolation};
+use crate::causal::{self, Isolation};
 use crate::eventual;
 use crate::formats::{self, Format, Loaded, Reading};
-use crate::history::Operation;
-use crate::linearizability::{Limits, Options, Report, Verdict, check_recording};
+use crate::linearizability::{Limits, Options, Verdict, check_recording};
 use crate::page;
 use crate::recording::Recording;
 use crate::sessions;
@@ -14,26 +13,7 @@ use std::fs::File;
 use std::path::Path;
 use std::time::Instant;
 
-/// What a history must be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Level {
-    /// Every key is linearizable.
-    Linearizable,
-    /// Causally consistent (CC).
-    Causal,
-    /// Causally convergent (CCv): concurrent writes stand in one order for all.
-    CausalConvergence,
-    /// Causal memory (CM).
-    CausalMemory,
-    /// Read your writes, monotonic reads, monotonic writes, writes follow reads.
-    Session,
-    /// Replicas agree in the end, nothing acknowledged is lost, counters count once.
-    Eventual,
-    /// Transactions are seen whole.
-    ReadAtomic,
-    /// Transactions read what is committed, in an order.
-    ReadCommitted,
-}
+pub use crate::judgement::{Judgement, Level, Outcome};
 
 /// How to judge.
 #[derive(Debug, Clone, Default)]
@@ -48,36 +28,6 @@ pub struct Demand {
     pub options: Options,
     /// What may be spent.
     pub limits: Limits,
-}
-
-/// What was found.
-#[derive(Debug, Clone)]
-pub enum Outcome {
-    /// Of linearizability.
-    Linearizability(Report),
-    /// Of the checks that look at who read from whom: what is wrong, if anything. `Err`: given up, and why.
-    Anomaly(Result<Option<Anomaly>, String>),
-}
-
-/// A judgement on one history.
-#[derive(Debug, Clone)]
-pub struct Judgement {
-    /// What was demanded.
-    pub level: Level,
-    /// Operations, or accesses of transactions.
-    pub operations: usize,
-    /// Keys.
-    pub keys: usize,
-    /// Seconds that reading took.
-    pub reading_seconds: f64,
-    /// Seconds that judging took.
-    pub seconds: f64,
-    /// What was found.
-    pub outcome: Outcome,
-    /// What the reader should know: reads that could not be judged, and the like.
-    pub notes: Vec<String>,
-    /// The operations to be shown with a violation of linearizability.
-    pub shown: Vec<Operation>,
 }
 
 /// Reads and judges a file. `Err` is one line that names the place.

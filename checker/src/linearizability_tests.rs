@@ -1,4 +1,5 @@
 use super::*;
+use crate::history::Operation;
 use crate::history::{Answer, Function, Level, Outcome};
 use crate::model::{State, Values, step};
 use proptest::prelude::*;

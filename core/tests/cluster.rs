@@ -128,7 +128,7 @@ impl Cluster {
                         assert!(self.replies.insert(tag, reply).is_none(), "{tag:?} was answered twice");
                     }
                     Output::Send { to, message } => {
-                        self.mail.push_back((usize::from(to.node.0) - 1, message))
+                        self.mail.push_back((usize::from(to.node.0) - 1, message));
                     }
                     Output::Disk { ticket, op } => {
                         let result = self.disks[at].perform(op);

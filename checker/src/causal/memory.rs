@@ -85,16 +85,7 @@ fn saturate(
                 edges: Vec::new(),
             }));
         };
-        let mut reach = vec![0_u64; words * past.len()];
-        for at in order {
-            for from in &before[at as usize] {
-                let (at, from) = (at as usize, *from as usize);
-                for word in 0..words {
-                    reach[at * words + word] |= reach[from * words + word];
-                }
-                reach[at * words + from / 64] |= 1 << (from % 64);
-            }
-        }
+        let reach = reachable(&order, &before, words);
         let mut added = false;
         for at in &checker.resolved.sessions[session as usize] {
             let row = number[*at as usize] as usize * words;
@@ -130,6 +121,21 @@ fn saturate(
             return Ok(None);
         }
     }
+}
+
+/// For each of `order`, as bits in `words` words: what stands before it, directly or not.
+fn reachable(order: &[u32], before: &[Vec<u32>], words: usize) -> Vec<u64> {
+    let mut reach = vec![0_u64; words * before.len()];
+    for at in order {
+        for from in &before[*at as usize] {
+            let (at, from) = (*at as usize, *from as usize);
+            for word in 0..words {
+                reach[at * words + word] |= reach[from * words + word];
+            }
+            reach[at * words + from / 64] |= 1 << (from % 64);
+        }
+    }
+    reach
 }
 
 /// An order in which everything stands after what is before it, if there is one.

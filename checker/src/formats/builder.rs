@@ -191,7 +191,6 @@ impl Builder {
     }
 
     fn invoke(&mut self, event: &Event<'_>, process: u32, time: u64, place: Place) -> Result<Record, Wrong> {
-        let wrong = |reason: &str| Err(Wrong { at: event.value_at, reason: reason.into() });
         let (key, value) = self.keyed(event)?;
         let value = value.unwrap_or(&Datum::Nil);
         let Some(f) = &event.f else {
@@ -221,8 +220,20 @@ impl Builder {
             observed: false,
             level: level(event)?,
         };
-        let name = f.scalar().unwrap_or_default();
-        match name.as_ref() {
+        self.describe(&mut record, &f.scalar().unwrap_or_default(), value, event)?;
+        Ok(record)
+    }
+
+    /// Puts into `record` what the function `name` asks with `value`.
+    fn describe(
+        &mut self,
+        record: &mut Record,
+        name: &[u8],
+        value: &Datum,
+        event: &Event<'_>,
+    ) -> Result<(), Wrong> {
+        let wrong = |reason: &str| Err(Wrong { at: event.value_at, reason: reason.into() });
+        match name {
             b"get" | b"read" | b"r" => {}
             b"put" | b"write" | b"w" | b"set" => {
                 if *value == Datum::Nil {
@@ -235,7 +246,7 @@ impl Builder {
                 }
             }
             b"put_absent" | b"put_present" => {
-                record.code = if name.as_ref() == b"put_absent" { Code::PutAbsent } else { Code::PutPresent };
+                record.code = if name == b"put_absent" { Code::PutAbsent } else { Code::PutPresent };
                 record.argument = self.recording.values.id(&value.bytes());
             }
             b"delete" | b"del" => record.code = Code::Delete,
@@ -270,7 +281,7 @@ impl Builder {
                 return Err(Wrong { at: event.value_at, reason });
             }
         }
-        Ok(record)
+        Ok(())
     }
 
     fn complete(&mut self, at: usize, kind: Kind, event: &Event<'_>, time: u64) -> Result<(), Wrong> {

@@ -104,7 +104,7 @@ impl Coord {
         cx: &mut CoordCx<'_, '_>,
         from: Address,
         request: RequestId,
-        key: Bytes,
+        key: &Bytes,
         op_id: OpId,
         idempotent: bool,
         op: KeyOp,
@@ -143,7 +143,7 @@ impl Coord {
         &mut self,
         cx: &mut CoordCx<'_, '_>,
         origin: Origin,
-        key: Bytes,
+        key: &Bytes,
         op_id: OpId,
         (idempotent, fresh): (bool, bool),
         op: KeyOp,
@@ -154,7 +154,7 @@ impl Coord {
         operation.op_id = Some(op_id);
         operation.idempotent = idempotent;
         operation.fresh = fresh;
-        self.submit(cx, &key, operation);
+        self.submit(cx, key, operation);
     }
 
     pub(super) fn on_forward_answer(

@@ -111,7 +111,7 @@ impl Coord {
         match settled {
             Some((ballot, record)) if round.may_use(ballot) => {
                 cx.cx.count(Counter::SettledUsed);
-                self.decide(cx, key, ballot, Some(record), false, true);
+                self.decide(cx, key, ballot, Some(&record), false, true);
             }
             _ => self.prepare(cx, key),
         }
@@ -220,7 +220,7 @@ impl Coord {
         let agreeing = prepare.reported.iter().filter(|reported| **reported == ballot).count();
         let agreed = agreeing >= majority(replicas.len());
         let ballot = prepare.ballot;
-        self.decide(cx, key, ballot, current, agreed, false);
+        self.decide(cx, key, ballot, current.as_ref(), agreed, false);
     }
 
     /// C3 and C4: evaluates the batch on the current record and answers, or goes on to C5.
@@ -229,11 +229,11 @@ impl Coord {
         cx: &mut CoordCx<'_, '_>,
         key: &Bytes,
         ballot: Stamp,
-        current: Option<Record>,
+        current: Option<&Record>,
         agreed: bool,
         from_settled: bool,
     ) {
-        let evaluated = self.evaluate(cx, key, ballot, current.as_ref());
+        let evaluated = self.evaluate(cx, key, ballot, current);
         let Some(round) = self.rounds.get_mut(key) else {
             return;
         };

@@ -435,7 +435,7 @@ impl Node {
             }
             Message::Forward { request, key, op_id, idempotent, op, patience_ms } => {
                 let cx = coord_cx!(self, cx!(self, now));
-                self.coord.on_forward(cx, from, request, key, op_id, idempotent, op, patience_ms);
+                self.coord.on_forward(cx, from, request, &key, op_id, idempotent, op, patience_ms);
             }
             request => self.replica.on_request(replica_cx!(self, cx!(self, now), out), from, request),
         }
@@ -443,7 +443,6 @@ impl Node {
 
     fn on_timeout(&mut self, now: Now, out: &mut Outbox) {
         match self.phase {
-            Phase::AwaitingClock => {}
             Phase::Serving => {
                 self.clock.tick(now.wall);
                 for _ in 0..self.liveness.on_tick(now.mono) {
@@ -455,7 +454,11 @@ impl Node {
                 self.replica.on_tick(replica_cx!(self, cx!(self, now), out), |node| liveness.is_alive(node));
                 self.coord.on_timeout(coord_cx!(self, cx!(self, now)));
             }
-            Phase::Checking | Phase::Recovering { .. } | Phase::Establishing | Phase::Dead => {}
+            Phase::Checking
+            | Phase::Recovering { .. }
+            | Phase::AwaitingClock
+            | Phase::Establishing
+            | Phase::Dead => {}
         }
     }
 

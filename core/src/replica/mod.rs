@@ -67,7 +67,7 @@ pub enum ReplicaEvent {
 }
 
 /// Requests that replicas answer, taken apart from the message.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Incoming {
     /// Who asks.
     pub from: Address,
