@@ -67,7 +67,7 @@ impl Batch {
         self.events += report.events;
         self.virtual_seconds += report.virtual_ns as f64 / 1e9;
         self.operations += report.operations;
-        self.calm += u64::from(report.faults == 0 && report.situations.get("message_lost").is_none());
+        self.calm += u64::from(report.faults == 0 && !report.situations.contains_key("message_lost"));
         for (name, count) in report.situations {
             *self.situations.entry(name).or_default() += count;
         }

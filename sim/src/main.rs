@@ -220,7 +220,9 @@ fn list() {
     println!("situations that a batch of swarm must reach:");
     situations::demanded().for_each(|name| println!("  {name}"));
     println!("planted bugs:");
-    Bug::ALL.iter().for_each(|(_, name)| println!("  {name}"));
+    for (_, name) in Bug::ALL {
+        println!("  {name}");
+    }
 }
 
 fn determinism(seeds: Seeds, print: bool) -> Result<bool, String> {

@@ -105,14 +105,12 @@ fn check_key(key: &[u8], witnesses: &[&Witness], slack: u64, locate: Locate<'_>)
         }
         let step = |call, ret| Step { operation, versions, call, ret };
         match (&operation.outcome, operation.level) {
-            (Outcome::Unknown, _) if read => {}
-            (_, Level::Eventual | Level::Causal) if read => {}
+            (Outcome::Unknown, _) | (_, Level::Eventual | Level::Causal) if read => {}
             (Outcome::Ok(_), Level::Strong) => known.push(step(operation.call, operation.ret)),
             // A weak write's place among the versions is its clock's: it may be below what was there when it came.
             (Outcome::Ok(_), Level::Causal) => known.push(step(0, operation.ret)),
-            (Outcome::Ok(_), Level::Eventual) => free.push(step(0, u64::MAX)),
             (Outcome::Unknown, Level::Strong) => free.push(step(operation.call, u64::MAX)),
-            (Outcome::Unknown, _) => free.push(step(0, u64::MAX)),
+            (Outcome::Ok(_), Level::Eventual) | (Outcome::Unknown, _) => free.push(step(0, u64::MAX)),
         }
     }
     known.sort_by_key(|step| (step.versions.first().copied(), step.call, step.ret));
@@ -333,12 +331,14 @@ impl Search<'_> {
     }
 
     fn words(&self, key: &[u8], furthest: usize) -> String {
+        use std::fmt::Write;
         let mut text = format!("{}: no order of its versions explains", String::from_utf8_lossy(key));
         let end = (furthest + self.group_len(furthest)).min(furthest + 40);
         for (at, step) in self.known.iter().enumerate().take(end).skip(furthest.saturating_sub(8)) {
             let mark = if at < furthest { "    " } else { " -> " };
             let operation = step.operation;
-            text += &format!(
+            let _into_memory = write!(
+                text,
                 "\n {mark}[{:>9}..{:>9} us] process {} {:?} {:?} -> {:?} at {}",
                 operation.call / 1_000,
                 operation.ret / 1_000,
@@ -351,7 +351,8 @@ impl Search<'_> {
         }
         for step in self.free {
             let operation = step.operation;
-            text += &format!(
+            let _into_memory = write!(
+                text,
                 "\n  or  [{:>9}..{:>9} us] process {} {:?} {:?} -> {:?} at {:?}",
                 operation.call / 1_000,
                 operation.ret / 1_000,

@@ -204,7 +204,7 @@ impl World {
         match event {
             Event::Deliver { to, envelope } => self.on_deliver(to, envelope),
             Event::Request { client, tag, request, deadline_ms } => {
-                self.on_request(client, tag, request, deadline_ms)
+                self.on_request(client, tag, request, deadline_ms);
             }
             Event::Reply { client, tag, reply } => {
                 if self.clients[client].open.as_ref().is_some_and(|open| open.tag == tag) {

@@ -31,8 +31,7 @@ fn compile_core() -> PathBuf {
         .expect("cargo runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let lines = String::from_utf8(output.stdout).expect("cargo speaks UTF-8");
-    let mut names =
-        lines.split('"').filter(|name| name.contains("libsamara_core-") && name.ends_with(".rmeta"));
+    let mut names = lines.split('"').filter(|name| is_metadata(name));
     PathBuf::from(names.next().expect("cargo names what it made"))
 }
 
@@ -64,6 +63,11 @@ fn compile_without_std(first: &str, core: &Path) -> Result<(), String> {
         .output()
         .expect("rustc runs");
     if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
+}
+
+fn is_metadata(name: &str) -> bool {
+    name.contains("libsamara_core-")
+        && Path::new(name).extension().is_some_and(|extension| extension == "rmeta")
 }
 
 #[test]
