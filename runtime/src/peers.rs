@@ -260,7 +260,34 @@ async fn receive(mut stream: TcpStream, cluster: ClusterId, shards: &[Shard]) ->
 #[cfg(test)]
 mod tests {
     use super::*;
-    use samara_core::base::ShardId;
+    use samara_core::base::{Epoch, Hlc, ShardId, StartNumber};
+    use samara_core::wire::Message;
+
+    #[test]
+    fn what_a_peer_does_not_take_is_dropped_and_counted() {
+        let (to, link) = (Address { node: NodeId(2), shard: ShardId(0) }, Arc::new(Link::default()));
+        let stats: Arc<Stats> = Arc::default();
+        let mut peers = Peers { links: vec![(to, Vec::new(), link.clone())], stats: stats.clone() };
+        let frame = Envelope {
+            from: Address { node: NodeId(1), shard: ShardId(0) },
+            start: StartNumber(1),
+            epoch: Epoch(1),
+            hlc: Hlc(1),
+            body: Message::Ping { ceiling: Hlc(1) },
+        };
+        let send = |peers: &mut Peers| {
+            peers.send(to, &frame);
+            peers.flush();
+            (link.queue().bytes.len(), stats.peer_frames_dropped.load(Ordering::Relaxed))
+        };
+        assert_eq!(send(&mut peers), (0, 1), "the peer is away");
+        link.set_connected(true);
+        let (len, dropped) = send(&mut peers);
+        assert!(len > 0 && dropped == 1);
+        assert_eq!(send(&mut peers), (2 * len, 1), "frames wait for the socket");
+        link.queue().bytes = vec![0; QUEUE_BYTES];
+        assert_eq!(send(&mut peers), (QUEUE_BYTES, 2), "the peer is too slow");
+    }
 
     #[test]
     fn greetings_of_strangers_are_refused() {

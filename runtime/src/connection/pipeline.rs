@@ -220,7 +220,7 @@ impl Pipeline {
         self.causal += usize::from(level == Level::Causal);
         let uses = self.keys.entry(key).or_default();
         *(if writes { &mut uses.writes } else { &mut uses.reads }) += 1;
-        let shard = usize::from(slot_of(&name).0) % self.shards.len();
+        let shard = shard_of(&name, self.shards.len());
         let body = Body::Key { key: name, op };
         let request = Request { level, session: self.token, idempotency, body };
         self.batches[shard].push((self.outlet.clone(), number, request));
@@ -349,8 +349,9 @@ impl Pipeline {
 
     /// Deletes keys and waits until all are gone. Only while idle.
     pub async fn delete(&mut self, level: Level, keys: Vec<Bytes>) -> Result<(), Failure> {
-        let shard_of = |key: &Bytes| usize::from(slot_of(key).0) % self.shards.len();
-        let delete = |key: Bytes| (shard_of(&key), Body::Key { key, op: KeyOp::Delete { want_old: false } });
+        let shards = self.shards.len();
+        let delete =
+            |key: Bytes| (shard_of(&key, shards), Body::Key { key, op: KeyOp::Delete { want_old: false } });
         let bodies = keys.into_iter().map(delete).collect();
         self.call(level, bodies).await.into_iter().try_for_each(|result| result.map(|_| ()))
     }
@@ -362,6 +363,11 @@ impl Drop for Pipeline {
         let bytes: u64 = unanswered.map(|sent| sent.bytes).sum();
         self.stats.request_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
+}
+
+/// The shard that serves a key. The slot costs a checksum of the key: it is not computed where nothing depends on it.
+fn shard_of(key: &Bytes, shards: usize) -> usize {
+    if shards == 1 { 0 } else { usize::from(slot_of(key).0) % shards }
 }
 
 /// Bytes of values in an operation.
