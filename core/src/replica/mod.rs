@@ -166,7 +166,15 @@ impl Replica {
                 Some(Read::HintPage) => self.on_hint_page(rx, &records, done),
                 _ => {}
             },
-            StoreEvent::Recovered | StoreEvent::Fatal(_) => {}
+            StoreEvent::Unreadable { token } => self.on_unreadable(token),
+            StoreEvent::Recovered | StoreEvent::Damaged { .. } | StoreEvent::Fatal(_) => {}
+        }
+    }
+
+    /// What a read wanted is damaged on disk: this replica has no vote on it and says nothing (R6); the others answer.
+    fn on_unreadable(&mut self, token: ReadToken) {
+        if let Some(Read::Register(key)) = self.reads.remove(&token) {
+            self.queues.remove(&key);
         }
     }
 

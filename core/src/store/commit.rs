@@ -1,10 +1,11 @@
 //! Group commit: one write of the log is in flight at a time; all that is put meanwhile goes into the next.
 
-use super::memtable::Memtable;
-use super::{Durability, FROZEN_MAX, Frozen, Lsn, Purpose, Store, StoreCx, StoreEvent, wal, wal_file};
+use super::manifest::{Install, InstallKind};
+use super::{Durability, FROZEN_MAX, Frozen, Lsn, Purpose, Store, StoreCx, wal, wal_file};
 use crate::base::Counter;
 use crate::base::planted::{self, Bug};
 use crate::io::DiskOp;
+use crate::store::StoreEvent;
 use alloc::sync::Arc;
 
 /// The commit in flight.
@@ -13,6 +14,14 @@ pub(super) struct Committing {
     lsn: Lsn,
     group: u64,
 }
+
+/// Segments that one memtable may fill before it is flushed however small it is: overwrites of few keys, and commits of
+/// few records, fill the log alone.
+const SEGMENTS_MAX: usize = 16;
+/// Tables of level 0 from which on each commit waits for a piece of the compaction: writers are slowed, not stopped.
+const SLOW_FROM: usize = 8;
+/// Tables of level 0 from which on new records are refused.
+pub(super) const STOP_FROM: usize = 40;
 
 impl Store {
     /// Called once at the end of every step: starts a group commit if one is due and none is in flight, a flush, a
@@ -23,33 +32,62 @@ impl Store {
         }
         if self.full_until.is_some_and(|until| until <= cx.now.mono) {
             self.full_until = None;
+            self.levels_changed = true;
             self.start_install(cx);
         }
         self.prepare_segment(cx, self.options.wal_segment_bytes);
+        self.prepare_reserve(cx);
         self.sync_log_if_due(cx);
-        if self.committing.is_none() && !self.pending.is_empty() {
+        if self.committing.is_none() && !self.pending.is_empty() && !self.must_wait() {
             self.write_group(cx);
         }
         self.start_merges(cx);
+        self.start_scrub(cx);
     }
 
-    /// Keeps the next segment ready, of at least `capacity` bytes.
+    /// Debt: with many tables in level 0, each commit waits until the compaction has done a piece since the last.
+    fn must_wait(&mut self) -> bool {
+        let is_deep = self.compaction.is_some() && self.levels.runs()[0].len() >= SLOW_FROM;
+        self.held_back &= is_deep;
+        if self.held_back {
+            self.stats.commits_slowed += 1;
+        }
+        self.held_back
+    }
+
+    /// Keeps the next segment ready, of at least `capacity` bytes: one used before, or a new one.
     fn prepare_segment(&mut self, cx: &mut StoreCx<'_>, capacity: u64) {
         let enough = self.spare.is_some_and(|(_, spare)| spare >= capacity);
         if enough || self.creating.is_some() || self.full_until.is_some() {
             return;
         }
-        if let Some((number, _)) = self.spare.take() {
-            self.disk(cx, Purpose::Remove, DiskOp::Remove { file: wal_file(number) });
-        }
+        // Too small for the group that waits: it stays listed, empty, until a flush lets it go.
+        self.spare = None;
         let number = self.take_file_number();
-        self.creating = Some((number, capacity));
-        let op = DiskOp::Create { file: wal_file(number), preallocate: capacity };
-        self.disk(cx, Purpose::SegmentCreate, op);
+        let tail = self.tail.map(|tail| tail.segment);
+        let fits = |(free, room): &(u64, u64)| *room >= capacity && Some(*free) != tail;
+        let op = match self.free.iter().position(fits) {
+            Some(at) => {
+                let (old, room) = self.free.remove(at);
+                self.creating = Some((number, room));
+                DiskOp::Rename { from: wal_file(old), to: wal_file(number) }
+            }
+            None => {
+                self.creating = Some((number, capacity));
+                DiskOp::Create { file: wal_file(number), preallocate: capacity }
+            }
+        };
+        self.disk(cx, Purpose::SegmentMake, op);
     }
 
-    pub(super) fn on_segment_ready(&mut self) {
-        self.spare = self.creating.take();
+    /// The segment's name is durable: the manifest names it before anything is written to it, so that its loss is seen.
+    pub(super) fn on_segment_named(&mut self, cx: &mut StoreCx<'_>) {
+        if let Some(segment) = self.creating {
+            let mut install = Install::new(InstallKind::Segment);
+            install.segment = Some(segment);
+            self.installs.push_back(install);
+            self.start_install(cx);
+        }
     }
 
     fn write_group(&mut self, cx: &mut StoreCx<'_>) {
@@ -68,21 +106,30 @@ impl Store {
         let (file, offset) = (wal_file(tail.segment), tail.offset);
         tail.offset += data.len() as u64;
         assert!(tail.offset <= tail.capacity, "a group fits its segment");
-        let (lsn, group, segment) = (self.pending.last, tail.group, tail.segment);
-        self.committing = Some(Committing { lsn, group });
+        let (group, segment) = (tail.group, tail.segment);
+        self.committing = Some(Committing { lsn: self.pending.last, group });
         cx.counters.add(Counter::WalCommits);
         for _ in 0..self.pending.records {
             cx.counters.add(Counter::WalRecords);
         }
-        self.pending = wal::Pending::default();
+        self.stats.wal_bytes_written += data.len() as u64;
+        self.held_back = true;
         let sync = self.options.durability == Durability::Sync;
         self.disk(cx, Purpose::Commit, DiskOp::Write { file, offset, data, sync });
         if planted::on(Bug::WalAckBeforeSync) {
-            self.acknowledge(cx, lsn);
+            self.acknowledge(cx, self.pending.last);
         }
-        if self.active.bytes() >= self.options.memtable_bytes && self.frozen.len() < FROZEN_MAX {
+        self.pending.clear();
+        let is_full = self.active.bytes() >= self.options.memtable_bytes
+            || (self.segments_since_freeze() >= SEGMENTS_MAX && !self.active.is_empty());
+        if is_full && self.frozen.len() < FROZEN_MAX {
             self.freeze(segment, group);
         }
+    }
+
+    fn segments_since_freeze(&self) -> usize {
+        let last = self.frozen.back().map_or(0, |frozen| frozen.segment);
+        self.segments.iter().filter(|(number, _)| *number > last).count()
     }
 
     /// The active memtable, all of it in groups up to `group`, takes no more writes.
@@ -92,7 +139,6 @@ impl Store {
             job.pin(&memtable);
         }
         self.frozen.push_back(Frozen { memtable, segment, group });
-        self.active = Memtable::default();
         self.rotate = true;
     }
 
@@ -112,7 +158,6 @@ impl Store {
         };
         let group = self.tail.map_or(self.first_group - 1, |tail| tail.group);
         self.tail = Some(wal::Tail { segment, offset: 0, capacity, follows: group, group, synced: group });
-        self.segments.push(segment);
         self.remove_doomed(cx);
         self.prepare_segment(cx, self.options.wal_segment_bytes);
         true

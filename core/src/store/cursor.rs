@@ -1,94 +1,238 @@
-//! Walks a table in key order, block by block, without ever waiting: where a block is missing it says which.
+//! Walks a run of tables in key order, block by block, without ever waiting: where a block is missing it says which.
 
-use super::Entry;
 use super::cache::BlockCache;
-use super::table::{Block, BlockHandle, Table};
-use crate::base::RecordKey;
-use crate::io::{DiskOp, DiskResult};
+use super::levels::Run;
+use super::table::{Block, BlockAt, Spot, Table};
+use crate::io::DiskOp;
 use alloc::string::String;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
+use bytes::Bytes;
+
+/// Bytes that a compaction reads at a time.
+const AHEAD_MAX: u32 = 256 << 10;
+
+/// How a cursor gets its blocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reading {
+    /// Through the cache; reads ahead more and more as it goes on.
+    Cached,
+    /// Past the cache, in large pieces (compaction, scrub).
+    Bulk,
+}
 
 #[derive(Debug, Clone)]
 pub(super) struct Cursor {
-    pub(super) table: Arc<Table>,
+    run: Run,
+    /// The table in hand, and the end of those it walks.
     at: usize,
+    end: usize,
+    block_at: BlockAt,
     block: Option<Arc<Block>>,
-    current: Option<(RecordKey, Entry)>,
-    /// A read of the block `at` is under way.
+    spot: Spot,
+    key: Vec<u8>,
+    /// `key` and `spot` are those of the current entry.
+    is_on: bool,
+    /// The current entry is the first at or after this name (after it if the flag is set).
+    target: Option<(Vec<u8>, bool)>,
+    /// What was read: table number, offset, bytes.
+    extent: Option<(u64, u64, Bytes)>,
+    reading_kind: Reading,
+    ahead: u32,
+    /// A read is under way.
     pub(super) reading: bool,
 }
 
 /// What a cursor has.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Step {
-    /// The next entry is in `current`.
+    /// The current entry stands.
     Entry,
     /// The block must be read first.
     Missing,
+    /// The block was read and is damaged.
+    Damaged(String),
     End,
 }
 
 impl Cursor {
-    /// A cursor that will find entries from `from` on; `None` if there are none.
-    pub(super) fn new(table: &Arc<Table>, from: &RecordKey) -> Option<Self> {
-        let at = table.block_for(from)?;
-        Some(Self { table: table.clone(), at, block: None, current: None, reading: false })
+    /// A cursor over `run[from..to]`, at its first entry.
+    pub(super) fn new(run: &Run, from: usize, to: usize, reading_kind: Reading) -> Self {
+        Self {
+            run: run.clone(),
+            at: from,
+            end: to.min(run.len()),
+            block_at: BlockAt::default(),
+            block: None,
+            spot: Spot::default(),
+            key: Vec::new(),
+            is_on: false,
+            target: None,
+            extent: None,
+            reading_kind,
+            ahead: if reading_kind == Reading::Bulk { AHEAD_MAX } else { 0 },
+            reading: false,
+        }
     }
 
-    /// Moves to the first entry after `from` (at or after it unless `exclusive`). `from` never falls.
-    pub(super) fn advance(&mut self, from: &RecordKey, exclusive: bool, cache: &mut BlockCache) -> Step {
-        let is_before = |key: &RecordKey| if exclusive { key <= from } else { key < from };
-        if self.current.as_ref().is_some_and(|(key, _)| !is_before(key)) {
-            return Step::Entry;
+    /// A cursor at the first entry at or after `name` (after it if `exclusive`); the tables of `run[from..to]` are in order.
+    pub(super) fn seek(run: &Run, from: usize, to: usize, name: &[u8], exclusive: bool) -> Self {
+        let mut cursor = Self::new(run, from, to, Reading::Cached);
+        let tables = &run[from..cursor.end];
+        cursor.at = from + tables.partition_point(|table| *table.meta.last < *name);
+        if let Some(table) = cursor.table() {
+            cursor.block_at = table.block_for(name);
+            cursor.target = Some((name.to_vec(), exclusive));
         }
-        self.current = None;
-        while let Some(handle) = self.table.block(self.at) {
-            let held = self.block.take();
-            let Some(block) = held.or_else(|| cache.get(self.table.meta.number, handle.offset)) else {
-                return Step::Missing;
+        cursor
+    }
+
+    fn table(&self) -> Option<&Arc<Table>> {
+        self.run.get(self.at).filter(|_| self.at < self.end)
+    }
+
+    /// Whether the table may still be read.
+    pub(super) fn uses(&self, number: u64) -> bool {
+        let left = self.run.get(self.at..self.end).unwrap_or_default();
+        left.iter().any(|table| table.meta.number == number)
+    }
+
+    /// Makes the current entry stand, as far as what has been read reaches.
+    pub(super) fn settle(&mut self, cache: &mut BlockCache) -> Step {
+        while !self.is_on {
+            let Some(table) = self.table() else {
+                return Step::End;
             };
-            self.current = block.seek(from, exclusive);
-            if self.current.is_some() {
-                self.block = Some(block);
-                return Step::Entry;
+            if table.handle(self.block_at).is_none() {
+                (self.at, self.block_at) = (self.at + 1, BlockAt::default());
+                continue;
             }
-            self.at += 1;
+            let block = match self.block.take().map_or_else(|| self.find(cache), |block| Ok(Some(block))) {
+                Ok(Some(block)) => block,
+                Ok(None) => return Step::Missing,
+                Err(reason) => return Step::Damaged(reason),
+            };
+            let spot = match self.target.take() {
+                Some((name, exclusive)) => block.seek(&name, exclusive, &mut self.key),
+                None => block.first(&mut self.key),
+            };
+            self.enter(block, spot);
         }
-        Step::End
+        Step::Entry
     }
 
-    pub(super) fn current(&self) -> Option<&(RecordKey, Entry)> {
-        self.current.as_ref()
+    fn enter(&mut self, block: Arc<Block>, spot: Option<Spot>) {
+        match spot {
+            Some(spot) => (self.spot, self.is_on, self.block) = (spot, true, Some(block)),
+            None => {
+                (self.is_on, self.block) = (false, None);
+                if let Some(table) = self.table() {
+                    self.block_at = table.block_after(self.block_at);
+                }
+            }
+        }
     }
 
-    /// The read of the missing block.
+    /// Leaves the current entry for the next.
+    pub(super) fn advance(&mut self) {
+        if let Some(block) = self.block.take().filter(|_| self.is_on) {
+            let spot = block.next(self.spot, &mut self.key);
+            self.enter(block, spot);
+        }
+    }
+
+    /// The key of the current entry.
+    pub(super) fn key(&self) -> Option<&[u8]> {
+        self.is_on.then_some(&self.key)
+    }
+
+    /// The body of the current entry, and what holds it.
+    pub(super) fn body(&self) -> Option<(&[u8], &Bytes)> {
+        let block = self.block.as_ref().filter(|_| self.is_on)?;
+        Some((block.body(self.spot), block.owner()))
+    }
+
+    /// The block in hand, from what was read or from the cache.
+    fn find(&mut self, cache: &mut BlockCache) -> Result<Option<Arc<Block>>, String> {
+        let Some((table, handle)) =
+            self.table().and_then(|table| Some((table, table.handle(self.block_at)?)))
+        else {
+            return Ok(None);
+        };
+        let number = table.meta.number;
+        if let Some((of, offset, data)) = &self.extent
+            && *of == number
+            && let Some(start) = handle.offset.checked_sub(*offset).and_then(|at| usize::try_from(at).ok())
+            && let Some(end) = start.checked_add(handle.len as usize)
+            && end <= data.len()
+        {
+            let mut block = table.decode(handle, &data.slice(start..end))?;
+            if self.reading_kind == Reading::Cached {
+                if data.len() > handle.len as usize {
+                    block.detach();
+                }
+                let block = Arc::new(block);
+                cache.insert(number, handle.offset, &block);
+                return Ok(Some(block));
+            }
+            return Ok(Some(Arc::new(block)));
+        }
+        match self.reading_kind {
+            Reading::Cached => Ok(cache.get(number, handle.offset).cloned()),
+            Reading::Bulk => Ok(None),
+        }
+    }
+
+    /// The read of the missing block and, more and more, of those behind it.
     pub(super) fn read(&mut self) -> Option<DiskOp> {
-        let handle = self.table.block(self.at)?;
+        let table = self.table()?;
+        let first = table.handle(self.block_at)?;
+        let (mut len, mut at) = (first.len, self.block_at);
+        while len < self.ahead {
+            at = table.block_after(at);
+            match table.handle(at) {
+                Some(next)
+                    if next.offset == first.offset + u64::from(len) && next.len <= self.ahead - len =>
+                {
+                    len += next.len;
+                }
+                _ => break,
+            }
+        }
+        let (file, offset) = (table.meta.file(), first.offset);
+        self.ahead = (len * 2).min(AHEAD_MAX).max(self.ahead);
         self.reading = true;
-        Some(read_of(&self.table, handle))
+        Some(DiskOp::Read { file, offset, len })
     }
 
-    /// The missing block has come.
-    pub(super) fn on_block(&mut self, result: &DiskResult) -> Result<Arc<Block>, String> {
+    /// What was asked for has come.
+    pub(super) fn on_data(&mut self, data: Bytes) {
         self.reading = false;
-        let handle = self.table.block(self.at).ok_or("a block beyond the table")?;
-        let block = Arc::new(decode(&self.table, handle, result)?);
-        self.block = Some(block.clone());
-        Ok(block)
+        if let Some((table, handle)) =
+            self.table().and_then(|table| Some((table, table.handle(self.block_at)?)))
+        {
+            let number = table.meta.number;
+            // Shorter than the block: what is there does not pass the check, and is reported as damage.
+            let mut data = data;
+            if data.len() < handle.len as usize {
+                let mut padded = data.to_vec();
+                padded.resize(handle.len as usize, 0);
+                data = Bytes::from(padded);
+            }
+            self.extent = Some((number, handle.offset, data));
+        }
     }
 
-    /// Offset of the block in hand.
-    pub(super) fn offset(&self) -> u64 {
-        self.table.block(self.at).map_or(0, |handle| handle.offset)
+    /// Leaves the block in hand, whatever is left in it.
+    pub(super) fn skip_block(&mut self) {
+        (self.is_on, self.block) = (false, None);
+        if let Some(table) = self.table() {
+            self.block_at = table.block_after(self.block_at);
+        }
     }
-}
 
-pub(super) fn read_of(table: &Table, handle: &BlockHandle) -> DiskOp {
-    DiskOp::Read { file: table.meta.file(), offset: handle.offset, len: handle.len }
-}
-
-pub(super) fn decode(table: &Table, handle: &BlockHandle, result: &DiskResult) -> Result<Block, String> {
-    let DiskResult::Data(data) = result else {
-        return Err(alloc::format!("{}: a read gave no data", table.meta.file()));
-    };
-    Block::decode(table.meta.number, handle, data)
+    /// The table and block in hand.
+    pub(super) fn place(&self) -> Option<(Arc<Table>, BlockAt)> {
+        self.table().map(|table| (table.clone(), self.block_at))
+    }
 }

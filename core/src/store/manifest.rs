@@ -1,65 +1,169 @@
-//! Which files are live. The manifest is replaced as a whole by write, sync, rename and directory sync, so a crash at any
-//! point leaves the old or the new state; files are removed only after the state without them is durable.
+//! Which files are live: an edit log, one group of pages per edit (see `log`), replaced as a whole now and then by write,
+//! sync, rename and directory sync. A crash at any point leaves the old or the new state; files are removed only after
+//! the state without them is durable.
 
-use super::merge::{Install, MergeKind};
-use super::table::TableMeta;
+use super::log::{self, End, PAGE, Place, Segment};
+use super::table::{Table, TableMeta};
 use super::{Purpose, Store, StoreCx, wal_file};
-use crate::base::checksum::crc32c;
+use crate::base::Counter;
 use crate::io::{DiskOp, FileKind, FileName};
 use alloc::format;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 pub(super) const MANIFEST: FileName = FileName::new(FileKind::Manifest, 0);
-const MAGIC: &[u8; 8] = b"SAMMANI1";
+/// Pages after which the edit log is replaced by one edit, if that is much shorter.
+const PAGES_MAX: u64 = 64;
 
-/// The content of the manifest.
+/// A change of the set of live files; the first of a manifest makes the whole set.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(super) struct Edit {
+    removed: Vec<u64>,
+    added: Vec<TableMeta>,
+    /// Segments of the log that are no longer needed, and new ones with their capacity.
+    segments_removed: Vec<u64>,
+    segments_added: Vec<(u64, u64)>,
+    /// No file has this number or a higher one.
+    next_file: u64,
+    /// The first commit group that is not in a table.
+    first_group: u64,
+}
+
+/// The live files.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct State {
     pub(super) tables: Vec<TableMeta>,
-    /// No file has this number or a higher one.
+    /// Segments of the log with their capacity, in order.
+    pub(super) segments: Vec<(u64, u64)>,
     pub(super) next_file: u64,
-    /// The first commit group that is not in a table.
     pub(super) first_group: u64,
-    /// Segments below are not needed.
-    pub(super) first_segment: u64,
 }
 
 impl State {
-    pub(super) fn encode(&self) -> Bytes {
-        let body = postcard::to_allocvec(self).unwrap_or_default();
-        let mut data = Vec::with_capacity(body.len() + 16);
-        data.extend_from_slice(MAGIC);
-        data.extend_from_slice(&(body.len() as u32).to_le_bytes());
-        data.extend_from_slice(&crc32c(&[MAGIC, &body]).to_le_bytes());
-        data.extend_from_slice(&body);
-        Bytes::from(data)
+    fn apply(&mut self, edit: Edit) {
+        self.tables.retain(|table| !edit.removed.contains(&table.number));
+        self.tables.extend(edit.added);
+        self.segments.retain(|(number, _)| !edit.segments_removed.contains(number));
+        self.segments.extend(edit.segments_added);
+        (self.next_file, self.first_group) = (edit.next_file, edit.first_group);
     }
 
-    pub(super) fn decode(data: &[u8]) -> Result<Self, String> {
+    fn as_edit(&self) -> Edit {
+        Edit {
+            added: self.tables.clone(),
+            segments_added: self.segments.clone(),
+            next_file: self.next_file,
+            first_group: self.first_group,
+            ..Edit::default()
+        }
+    }
+
+    /// A whole manifest of this state.
+    pub(super) fn encode(&self, generation: u64) -> Bytes {
+        self.as_edit().encode(generation, 0, 1)
+    }
+
+    /// The state that a manifest's edits make, and its generation.
+    pub(super) fn decode(data: &Bytes) -> Result<(Self, u64), String> {
         let bad = || {
             format!(
                 "{MANIFEST}: damaged; restore the file from a copy, or replace this node by one with a new id"
             )
         };
-        let (head, rest) = data.split_at_checked(16).ok_or_else(bad)?;
-        let len = u32::from_le_bytes([head[8], head[9], head[10], head[11]]) as usize;
-        let body = rest.get(..len).ok_or_else(bad)?;
-        if head[..8] != *MAGIC || crc32c(&[MAGIC, body]).to_le_bytes() != head[12..16] {
+        let generation = log::number_in(FileKind::Manifest, data).ok_or_else(bad)?;
+        let mut segment = Segment::new(FileName::new(FileKind::Manifest, generation));
+        segment.add(data);
+        segment
+            .check_version()
+            .map_err(|reason| reason.replace(&format!("{}", segment.file), &format!("{MANIFEST}")))?;
+        let mut state = Self::default();
+        let (last, end) = segment.walk(u64::MAX, |_, payload| {
+            let edit: Edit = postcard::from_bytes(payload).map_err(|_| bad())?;
+            state.apply(edit);
+            Ok(())
+        })?;
+        if last == 0 || last < segment.synced() || end == End::Damaged {
             return Err(bad());
         }
-        postcard::from_bytes(body).map_err(|_| bad())
+        Ok((state, generation))
     }
+}
+
+impl Edit {
+    fn encode(&self, generation: u64, page: u64, group: u64) -> Bytes {
+        let body = postcard::to_allocvec(self).unwrap_or_default();
+        assert!(!body.is_empty(), "encoding into memory failed");
+        let place = Place { group, follows: 0, synced: group - 1 };
+        log::encode_group(FileName::new(FileKind::Manifest, generation), page, place, &body)
+    }
+}
+
+/// What an install is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum InstallKind {
+    Flush,
+    Compaction,
+    /// A trivial move.
+    Move,
+    /// A new segment of the log.
+    Segment,
+}
+
+/// A change on its way into the manifest.
+#[derive(Debug, Clone)]
+pub(super) struct Install {
+    pub(super) kind: InstallKind,
+    pub(super) added: Vec<Arc<Table>>,
+    pub(super) removed: Vec<u64>,
+    /// A flush: segments up to this one and groups up to this one are not needed any more.
+    pub(super) covers: Option<(u64, u64)>,
+    pub(super) segment: Option<(u64, u64)>,
+}
+
+impl Install {
+    pub(super) fn new(kind: InstallKind) -> Self {
+        Self { kind, added: Vec::new(), removed: Vec::new(), covers: None, segment: None }
+    }
+}
+
+/// What is done next for the install under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// The tables' own names must be durable before a manifest that names them.
+    Names,
+    Append,
+    CreateTemp(FileName),
+    WriteTemp(FileName),
+    Rename,
+    Replaced,
 }
 
 /// An install on its way to the disk.
 #[derive(Debug, Clone)]
 pub(super) struct Installing {
     install: Install,
-    temp: FileName,
-    steps_done: u8,
+    stage: Stage,
+    pages: u64,
+}
+
+/// The end of the edit log.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct ManifestTail {
+    pub(super) generation: u64,
+    pub(super) pages: u64,
+    pub(super) group: u64,
+    /// A failed write may have left something at the end: the next edit replaces the whole.
+    is_spoilt: bool,
+}
+
+impl ManifestTail {
+    /// A manifest that has just been replaced, of so many bytes.
+    pub(super) fn replaced(generation: u64, bytes: usize) -> Self {
+        Self { generation, pages: (bytes / PAGE) as u64, group: 1, is_spoilt: false }
+    }
 }
 
 impl Store {
@@ -71,10 +175,12 @@ impl Store {
         let Some(install) = self.installs.pop_front() else {
             return;
         };
-        let temp = FileName::new(FileKind::Temp, self.take_file_number());
-        self.installing = Some(Installing { install, temp, steps_done: 0 });
-        // The table's own name must be durable before a manifest that names it.
-        self.disk(cx, Purpose::Manifest, DiskOp::SyncDir);
+        let has_new_names = matches!(install.kind, InstallKind::Flush | InstallKind::Compaction);
+        self.installing = Some(Installing { install, stage: Stage::Names, pages: 0 });
+        if has_new_names {
+            return self.disk(cx, Purpose::Manifest, DiskOp::SyncDir);
+        }
+        self.on_manifest_step(cx);
     }
 
     pub(super) fn take_file_number(&mut self) -> u64 {
@@ -83,89 +189,141 @@ impl Store {
     }
 
     pub(super) fn on_manifest_step(&mut self, cx: &mut StoreCx<'_>) {
-        let Some(installing) = &mut self.installing else {
+        let Some(mut installing) = self.installing.take() else {
             return;
         };
-        installing.steps_done += 1;
-        let temp = installing.temp;
-        let op = match installing.steps_done {
-            1 => DiskOp::Create { file: temp, preallocate: 0 },
-            2 => {
-                let data = self.next_state().encode();
-                DiskOp::Write { file: temp, offset: 0, data, sync: true }
+        let replace = self.manifest.is_spoilt || self.manifest.pages >= PAGES_MAX;
+        let (stage, op) = match installing.stage {
+            Stage::Names if replace => {
+                let temp = FileName::new(FileKind::Temp, self.take_file_number());
+                (Stage::CreateTemp(temp), DiskOp::Create { file: temp, preallocate: 0 })
             }
-            3 => DiskOp::Rename { from: temp, to: MANIFEST },
-            4 => DiskOp::SyncDir,
-            _ => return self.on_installed(cx),
+            Stage::Names => {
+                let ManifestTail { generation, pages, group, .. } = self.manifest;
+                let data = self.edit_of(&installing.install).encode(generation, pages, group + 1);
+                installing.pages = (data.len() / PAGE) as u64;
+                let offset = pages * PAGE as u64;
+                (Stage::Append, DiskOp::Write { file: MANIFEST, offset, data, sync: true })
+            }
+            Stage::CreateTemp(temp) => {
+                let mut state = self.state();
+                state.apply(self.edit_of(&installing.install));
+                let data = state.encode(self.manifest.generation + 1);
+                installing.pages = (data.len() / PAGE) as u64;
+                (Stage::WriteTemp(temp), DiskOp::Write { file: temp, offset: 0, data, sync: true })
+            }
+            Stage::WriteTemp(temp) => (Stage::Rename, DiskOp::Rename { from: temp, to: MANIFEST }),
+            Stage::Rename => (Stage::Replaced, DiskOp::SyncDir),
+            Stage::Append => {
+                self.manifest.pages += installing.pages;
+                self.manifest.group += 1;
+                return self.on_installed(cx, installing.install);
+            }
+            Stage::Replaced => {
+                let generation = self.manifest.generation + 1;
+                self.manifest = ManifestTail::replaced(generation, installing.pages as usize * PAGE);
+                return self.on_installed(cx, installing.install);
+            }
         };
+        installing.stage = stage;
+        self.installing = Some(installing);
         self.disk(cx, Purpose::Manifest, op);
     }
 
-    /// The state with the install under way applied.
-    fn next_state(&self) -> State {
-        let mut state = State {
-            tables: self.tables.iter().map(|table| table.meta.clone()).collect(),
+    /// The state as it is installed.
+    pub(super) fn state(&self) -> State {
+        State {
+            tables: self.levels.all().map(|table| table.meta.clone()).collect(),
+            segments: self.segments.clone(),
             next_file: self.next_file,
             first_group: self.first_group,
-            first_segment: self.first_segment,
-        };
-        if let Some(Installing { install, .. }) = &self.installing {
-            state.tables.retain(|table| !install.removed.contains(&table.number));
-            state.tables.extend(install.added.iter().map(|table| table.meta.clone()));
-            if let Some((segment, group)) = install.covers {
-                state.first_group = group + 1;
-                state.first_segment = segment + 1;
-            }
         }
-        state
     }
 
-    /// No space for the manifest: tried again later.
+    fn edit_of(&self, install: &Install) -> Edit {
+        let covered = |segment: &u64| install.covers.is_some_and(|(upto, _)| *segment <= upto);
+        Edit {
+            removed: install.removed.clone(),
+            added: install.added.iter().map(|table| table.meta.clone()).collect(),
+            segments_removed: self.segments.iter().map(|(number, _)| *number).filter(covered).collect(),
+            segments_added: install.segment.into_iter().collect(),
+            next_file: self.next_file,
+            first_group: install.covers.map_or(self.first_group, |(_, group)| group + 1),
+        }
+    }
+
+    /// No space for the manifest: tried again later, as a whole.
     pub(super) fn retry_install(&mut self, cx: &mut StoreCx<'_>) {
         if let Some(installing) = self.installing.take() {
-            self.disk(cx, Purpose::Remove, DiskOp::Remove { file: installing.temp });
+            match installing.stage {
+                Stage::CreateTemp(file) | Stage::WriteTemp(file) => {
+                    self.disk(cx, Purpose::Remove, DiskOp::Remove { file });
+                }
+                Stage::Append => self.manifest.is_spoilt = true,
+                Stage::Names | Stage::Rename | Stage::Replaced => {}
+            }
             self.installs.push_front(installing.install);
         }
     }
 
-    fn on_installed(&mut self, cx: &mut StoreCx<'_>) {
-        let Some(Installing { install, .. }) = self.installing.take() else {
-            return;
-        };
-        self.tables.retain(|table| !install.removed.contains(&table.meta.number));
-        self.tables.extend(install.added.iter().cloned());
-        self.doomed.extend(install.removed.iter().map(|number| FileName::new(FileKind::Table, *number)));
+    fn on_installed(&mut self, cx: &mut StoreCx<'_>, install: Install) {
+        self.levels.change(&install.removed, &install.added);
+        self.levels_changed = true;
+        if install.kind != InstallKind::Move {
+            self.doomed.extend(install.removed.iter().map(|number| FileName::new(FileKind::Table, *number)));
+        }
+        for number in &install.removed {
+            if !install.added.iter().any(|table| table.meta.number == *number) {
+                self.damaged.remove(number);
+            }
+        }
         if let Some((segment, group)) = install.covers {
             self.version += 1;
             self.first_group = group + 1;
-            self.first_segment = segment + 1;
-            self.doomed
-                .extend(self.segments.iter().filter(|held| **held <= segment).map(|held| wal_file(*held)));
-            self.segments.retain(|held| *held > segment);
+            let (gone, held) = self.segments.iter().partition(|(number, _)| *number <= segment);
+            self.segments = held;
+            let gone: Vec<(u64, u64)> = gone;
+            for (number, capacity) in gone {
+                // A segment of an earlier life may hold groups that recovery cut: it is not used again.
+                if number >= self.life_from {
+                    self.free.push((number, capacity));
+                } else {
+                    self.doomed.push(wal_file(number));
+                }
+            }
             self.frozen.pop_front();
         }
-        let counter = match install.kind {
-            MergeKind::Flush => {
+        match install.kind {
+            InstallKind::Flush => {
                 self.flush = None;
-                crate::base::Counter::MemtableFlushed
+                cx.counters.add(Counter::MemtableFlushed);
             }
-            MergeKind::Compaction => {
+            InstallKind::Compaction => {
                 self.compaction = None;
-                crate::base::Counter::CompactionFinished
+                cx.counters.add(Counter::CompactionFinished);
             }
-        };
-        cx.counters.add(counter);
+            InstallKind::Move => {
+                self.moving = false;
+                self.stats.tables_moved += install.added.len() as u64;
+            }
+            InstallKind::Segment => {
+                self.segments.extend(install.segment);
+                self.spare = install.segment;
+                self.creating = None;
+            }
+        }
         self.remove_doomed(cx);
         self.start_install(cx);
     }
 
-    /// Removes files that nobody reads any more.
+    /// Removes files that nobody reads any more; keeps a few segments of the log to be used again.
     pub(super) fn remove_doomed(&mut self, cx: &mut StoreCx<'_>) {
         let doomed = core::mem::take(&mut self.doomed);
         for file in doomed {
-            // The log's last segment stays until the log goes on in the next: it may be written or synced right now.
             let is_used = match file.kind {
-                FileKind::Table => self.reads.values().any(|job| job.uses(file.number)),
+                FileKind::Table => {
+                    self.reads.values().any(|job| job.uses(file.number)) || self.scrub_uses(file.number)
+                }
                 FileKind::Wal => self.tail.is_some_and(|tail| tail.segment == file.number),
                 _ => false,
             };
@@ -174,6 +332,20 @@ impl Store {
             } else {
                 self.disk(cx, Purpose::Remove, DiskOp::Remove { file });
             }
+        }
+        self.remove_free_segments(cx);
+    }
+
+    /// The log's last segment stays until the log goes on in the next: it may be written or synced right now.
+    fn remove_free_segments(&mut self, cx: &mut StoreCx<'_>) {
+        const KEPT: usize = 2;
+        let tail = self.tail.map(|tail| tail.segment);
+        while self.free.len() > KEPT {
+            let Some(at) = self.free.iter().position(|(number, _)| Some(*number) != tail) else {
+                return;
+            };
+            let (number, _) = self.free.remove(at);
+            self.disk(cx, Purpose::Remove, DiskOp::Remove { file: wal_file(number) });
         }
     }
 }

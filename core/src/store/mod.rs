@@ -2,30 +2,42 @@
 //! Merge-Tree"). The record with the highest ballot wins, whatever the order of arrival and wherever it lies.
 
 mod cache;
+mod codec;
 mod commit;
 mod cursor;
+mod entry;
+mod levels;
+mod log;
 mod manifest;
 mod memtable;
 mod merge;
 mod reads;
 mod recovery;
+mod reserve;
+mod scan;
+mod scrub;
 mod table;
 mod wal;
 
-use crate::base::{Counters, Instant, Now, Record, RecordKey, Stamp, Ticket};
+use crate::base::{Counters, Instant, Now, Record, RecordKey, Slot, Stamp, Ticket};
 use crate::io::{DiskErrorKind, DiskOp, DiskResult, FileKind, FileName, Outbox, Output};
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use cache::BlockCache;
 use commit::Committing;
+use entry::Rank;
+use levels::Levels;
+use manifest::{Install, ManifestTail};
 use memtable::Memtable;
-use merge::{Install, Merge, MergeKind};
+use merge::{Merge, MergeKind};
 use reads::ReadJob;
 use recovery::Recovery;
-use table::Table;
+use reserve::Reserve;
+use scrub::Scrub;
+use table::BlockAt;
 
 /// Position in the write-ahead log: every `put` and `erase` gets the next one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -60,6 +72,10 @@ pub struct StoreOptions {
     pub table_bytes: u64,
     /// Bytes of the block cache.
     pub cache_bytes: usize,
+    /// Bytes of disk kept in reserve, so that a full disk can still flush and compact; 0 for none.
+    pub reserve_bytes: u64,
+    /// Milliseconds within which every byte of every table is read and verified once; 0 for never.
+    pub scrub_ms: u64,
 }
 
 impl Default for StoreOptions {
@@ -71,6 +87,8 @@ impl Default for StoreOptions {
             block_bytes: 8 << 10,
             table_bytes: 64 << 20,
             cache_bytes: 128 << 20,
+            reserve_bytes: 0,
+            scrub_ms: 0,
         }
     }
 }
@@ -114,6 +132,23 @@ pub enum StoreEvent {
         /// The LSN that must be durable before the records may be shown.
         lsn: Lsn,
     },
+    /// A `get` or `scan` met a block that cannot be read. It has no answer here: other copies have to give it.
+    Unreadable {
+        /// Which.
+        token: ReadToken,
+    },
+    /// A block of a table cannot be read or does not pass its check; told once per block and life of the store. Reads of
+    /// the keys that it may hold are `Unreadable` unless memory or another table has a ballot above all of the table's.
+    Damaged {
+        /// The table.
+        file: FileName,
+        /// The keys that the block may hold: from this one,
+        first: RecordKey,
+        /// to this one.
+        last: RecordKey,
+        /// What was found, for the operator.
+        reason: String,
+    },
     /// The store cannot go on: damage beyond a torn tail, a failed write or sync.
     Fatal(String),
 }
@@ -132,36 +167,6 @@ pub enum Lookup {
     Pending(ReadToken),
 }
 
-/// What stands for a key in one place: a record, or the erasure of everything up to a ballot.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Entry {
-    ballot: Stamp,
-    /// `None` erases.
-    record: Option<Record>,
-    lsn: Lsn,
-}
-
-impl Entry {
-    /// The one order of entries: by ballot; an erasure covers the record of its own ballot.
-    fn beats(&self, other: &Self) -> bool {
-        (self.ballot, self.record.is_none()) > (other.ballot, other.record.is_none())
-    }
-
-    fn bytes(&self) -> usize {
-        self.record
-            .as_ref()
-            .map_or(0, |record| record.value.as_ref().map_or(0, bytes::Bytes::len) + record.recent.len() * 80)
-    }
-}
-
-/// The better of two entries.
-fn better(a: Option<Entry>, b: Option<Entry>) -> Option<Entry> {
-    match (a, b) {
-        (Some(a), Some(b)) => Some(if b.beats(&a) { b } else { a }),
-        (a, b) => a.or(b),
-    }
-}
-
 /// A memtable that takes no more writes and waits for its flush.
 #[derive(Debug, Clone)]
 struct Frozen {
@@ -178,13 +183,17 @@ enum Purpose {
     Commit,
     /// Sync of the log up to a group (interval durability).
     LogSync(u64),
-    SegmentCreate,
+    SegmentMake,
     SegmentDir,
     Merge(MergeKind),
-    MergeBlock(MergeKind, usize),
+    /// A read for a source of the merge with this id.
+    MergeRead(MergeKind, usize, u64),
     Manifest,
     GetBlock(ReadToken),
     ScanBlock(ReadToken, usize),
+    Scrub,
+    ReserveMake,
+    ReserveFree,
     Remove,
 }
 
@@ -195,13 +204,57 @@ impl Purpose {
             Self::Recovery => "recover",
             Self::Commit => "write the log",
             Self::LogSync(_) => "sync the log",
-            Self::SegmentCreate | Self::SegmentDir => "make a segment of the log",
+            Self::SegmentMake | Self::SegmentDir => "make a segment of the log",
             Self::Merge(_) => "write a table",
-            Self::Manifest => "replace the manifest",
-            Self::MergeBlock(..) | Self::GetBlock(_) | Self::ScanBlock(..) => "read a block",
+            Self::Manifest => "write the manifest",
+            Self::MergeRead(..) | Self::GetBlock(_) | Self::ScanBlock(..) | Self::Scrub => "read a block",
+            Self::ReserveMake | Self::ReserveFree => "keep space in reserve",
             Self::Remove => "remove a file",
         }
     }
+
+    /// What becomes of an operation that failed.
+    fn on_failure(self, kind: DiskErrorKind) -> OnFailure {
+        match self {
+            Self::SegmentMake | Self::Merge(_) | Self::Manifest if kind == DiskErrorKind::Full => {
+                OnFailure::Full
+            }
+            Self::Recovery
+            | Self::MergeRead(..)
+            | Self::GetBlock(_)
+            | Self::ScanBlock(..)
+            | Self::Scrub
+            | Self::ReserveMake
+            | Self::ReserveFree
+            | Self::Remove => OnFailure::Handled,
+            _ => OnFailure::Fatal,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum OnFailure {
+    /// Undone, and tried again when there is space.
+    Full,
+    /// Whoever asked sees the failure.
+    Handled,
+    /// A failed write or sync leaves the bytes undefined: the store stops.
+    Fatal,
+}
+
+/// What the store has done since its start, for metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct StoreStats {
+    /// Bytes of pages written to the log.
+    pub wal_bytes_written: u64,
+    /// Bytes of tables written by flushes and compactions.
+    pub table_bytes_written: u64,
+    /// Tables that changed their level without being rewritten.
+    pub tables_moved: u64,
+    /// Bytes read by scrubbing.
+    pub scrubbed_bytes: u64,
+    /// Times a commit was held back because compaction lags behind.
+    pub commits_slowed: u64,
 }
 
 /// The file that an operation is about; the manifest for those about the directory.
@@ -221,7 +274,7 @@ fn file_of(op: &DiskOp) -> FileName {
 /// Memtables that may wait for their flush before writers are refused.
 const FROZEN_MAX: usize = 3;
 /// Bytes of changes that may wait for a commit before writers are refused.
-const PENDING_BYTES_MAX: u64 = 64 << 20;
+const PENDING_BYTES_MAX: usize = 64 << 20;
 /// Milliseconds until space is looked for again on a full disk.
 const FULL_RETRY_MS: u64 = 500;
 
@@ -235,7 +288,13 @@ pub struct Store {
     serving: bool,
     active: Memtable,
     frozen: VecDeque<Frozen>,
-    tables: Vec<Arc<Table>>,
+    levels: Levels,
+    /// Tables came or went since the last choice of a compaction.
+    levels_changed: bool,
+    /// Blocks that cannot be read, by table.
+    damaged: BTreeMap<u64, BTreeSet<BlockAt>>,
+    /// G2: up to this stamp the tombstones of a slot may go.
+    watermarks: BTreeMap<Slot, Stamp>,
     /// Rises when a flush adds a table: a read that began before looks again.
     version: u64,
     pending: wal::Pending,
@@ -245,24 +304,39 @@ pub struct Store {
     creating: Option<(u64, u64)>,
     rotate: bool,
     committing: Option<Committing>,
+    /// A commit went out since the compaction did its last piece.
+    held_back: bool,
     syncing: bool,
     sync_due: Option<Instant>,
-    segments: Vec<u64>,
+    /// Segments that the manifest names, with their capacity, and those that it names no more.
+    segments: Vec<(u64, u64)>,
+    free: Vec<(u64, u64)>,
     last_lsn: Lsn,
     durable: Lsn,
     next_file: u64,
-    /// The first commit group that is not in a table, and the first segment that may hold one such.
+    /// Files from this number on were made since the start.
+    life_from: u64,
+    /// The first commit group that is not in a table.
     first_group: u64,
-    first_segment: u64,
     flush: Option<Merge>,
     compaction: Option<Merge>,
+    /// A trivial move is on its way.
+    moving: bool,
+    manifest: ManifestTail,
     installs: VecDeque<Install>,
     installing: Option<manifest::Installing>,
     doomed: Vec<FileName>,
     reads: BTreeMap<ReadToken, ReadJob>,
     next_token: u64,
     cache: BlockCache,
+    scrub: Scrub,
+    reserve: Reserve,
     full_until: Option<Instant>,
+    stats: StoreStats,
+    /// Memory used again from call to call.
+    name: Vec<u8>,
+    body: Vec<u8>,
+    scratch: Vec<u8>,
 }
 
 impl Store {
@@ -280,7 +354,10 @@ impl Store {
             serving: false,
             active: Memtable::default(),
             frozen: VecDeque::new(),
-            tables: Vec::new(),
+            levels: Levels::default(),
+            levels_changed: false,
+            damaged: BTreeMap::new(),
+            watermarks: BTreeMap::new(),
             version: 0,
             pending: wal::Pending::default(),
             tail: None,
@@ -288,23 +365,33 @@ impl Store {
             creating: None,
             rotate: false,
             committing: None,
+            held_back: false,
             syncing: false,
             sync_due: None,
             segments: Vec::new(),
+            free: Vec::new(),
             last_lsn: Lsn(0),
             durable: Lsn(0),
             next_file: 1,
+            life_from: 1,
             first_group: 1,
-            first_segment: 0,
             flush: None,
             compaction: None,
+            moving: false,
+            manifest: ManifestTail::default(),
             installs: VecDeque::new(),
             installing: None,
             doomed: Vec::new(),
             reads: BTreeMap::new(),
             next_token: 0,
             cache,
+            scrub: Scrub::default(),
+            reserve: Reserve::default(),
             full_until: None,
+            stats: StoreStats::default(),
+            name: Vec::new(),
+            body: Vec::new(),
+            scratch: Vec::new(),
         }
     }
 
@@ -313,28 +400,31 @@ impl Store {
         let Some((purpose, file)) = self.purposes.remove(&ticket) else {
             return;
         };
-        if let DiskResult::Failed(error) = &result
-            && !matches!(purpose, Purpose::Recovery | Purpose::Remove)
-        {
-            let is_space = matches!(purpose, Purpose::SegmentCreate | Purpose::Merge(_) | Purpose::Manifest);
-            if error.kind == DiskErrorKind::Full && is_space {
-                return self.on_full(cx, purpose);
+        if let DiskResult::Failed(error) = &result {
+            match purpose.on_failure(error.kind) {
+                OnFailure::Handled => {}
+                OnFailure::Full => return self.on_full(cx, purpose),
+                OnFailure::Fatal => {
+                    let (what, text) = (purpose.words(), &error.text);
+                    let reason = format!("{file}: cannot {what}: {text}; check the disk and start again");
+                    return cx.events.push(StoreEvent::Fatal(reason));
+                }
             }
-            let reason =
-                format!("{file}: cannot {}: {}; check the disk and start again", purpose.words(), error.text);
-            return cx.events.push(StoreEvent::Fatal(reason));
         }
         match purpose {
             Purpose::Recovery => self.on_recovery(cx, ticket, file, result),
             Purpose::Commit => self.on_committed(cx),
             Purpose::LogSync(group) => self.on_log_synced(cx, group),
-            Purpose::SegmentCreate => self.disk(cx, Purpose::SegmentDir, DiskOp::SyncDir),
-            Purpose::SegmentDir => self.on_segment_ready(),
+            Purpose::SegmentMake => self.disk(cx, Purpose::SegmentDir, DiskOp::SyncDir),
+            Purpose::SegmentDir => self.on_segment_named(cx),
             Purpose::Merge(kind) => self.on_merge_written(cx, kind),
-            Purpose::MergeBlock(kind, source) => self.on_merge_block(cx, kind, source, &result),
+            Purpose::MergeRead(kind, source, id) => self.on_merge_read(cx, kind, source, id, result),
             Purpose::Manifest => self.on_manifest_step(cx),
             Purpose::GetBlock(token) => self.on_get_block(cx, token, &result),
-            Purpose::ScanBlock(token, source) => self.on_scan_block(cx, token, source, &result),
+            Purpose::ScanBlock(token, source) => self.on_scan_block(cx, token, source, result),
+            Purpose::Scrub => self.on_scrub_read(cx, result),
+            Purpose::ReserveMake => self.on_reserve_made(cx, file, &result),
+            Purpose::ReserveFree => self.on_reserve_freed(cx),
             Purpose::Remove => {}
         }
     }
@@ -346,39 +436,38 @@ impl Store {
         cx.out.push(Output::Disk { ticket, op });
     }
 
-    /// No space: what was under way is undone and tried again later.
-    fn on_full(&mut self, cx: &mut StoreCx<'_>, purpose: Purpose) {
-        self.full_until = Some(cx.now.mono.plus_ms(FULL_RETRY_MS));
-        match purpose {
-            Purpose::SegmentCreate => self.creating = None,
-            Purpose::Merge(kind) => self.abandon(cx, kind),
-            Purpose::Manifest => self.retry_install(cx),
-            _ => {}
-        }
-    }
-
     /// Stores a record unless one with a ballot at least as high is there; the highest ballot wins whatever the order.
     /// Returns the LSN that must be durable before the outcome may be acknowledged: its own, or that of the record in
     /// its way.
     pub fn put(&mut self, _cx: &mut StoreCx<'_>, key: RecordKey, record: Record) -> Lsn {
-        self.apply(key, record.ballot, Some(record))
+        self.apply(&key, record.ballot, Some(&record))
     }
 
     /// Removes the record of `key` unless its ballot is above `upto` (hints, after delivery).
     pub fn erase(&mut self, _cx: &mut StoreCx<'_>, key: RecordKey, upto: Stamp) -> Lsn {
-        self.apply(key, upto, None)
+        self.apply(&key, upto, None)
     }
 
-    fn apply(&mut self, key: RecordKey, ballot: Stamp, record: Option<Record>) -> Lsn {
+    fn apply(&mut self, key: &RecordKey, ballot: Stamp, record: Option<&Record>) -> Lsn {
         assert!(self.serving, "nothing is written before recovery has ended");
-        let entry = Entry { ballot, record, lsn: Lsn(self.last_lsn.0 + 1) };
-        if let Some(held) = self.active.get(&key).filter(|held| !entry.beats(held)) {
-            return held.lsn;
+        entry::encode_key(key, &mut self.name);
+        self.body.clear();
+        entry::encode(ballot, record, &mut self.body);
+        let (rank, lsn) = (Rank { ballot, erases: record.is_none() }, Lsn(self.last_lsn.0 + 1));
+        if let Err(held) = self.active.insert(&self.name, rank, lsn.0, &self.body) {
+            return Lsn(held);
         }
-        self.last_lsn = entry.lsn;
-        self.pending.push(&key, &entry);
-        self.active.insert(key, entry);
-        self.last_lsn
+        self.last_lsn = lsn;
+        self.pending.push(&self.name, &self.body, lsn);
+        lsn
+    }
+
+    /// G2: the slot's watermark T. Compaction drops the slot's tombstones, and records that had expired by then, whose ballot
+    /// and operations are at or below it, when no other place may hold the key. The caller has made T durable, and refuses
+    /// whatever would bring an older version back. T never falls.
+    pub fn set_watermark(&mut self, slot: Slot, upto: Stamp) {
+        let held = self.watermarks.entry(slot).or_insert(upto);
+        *held = upto.max(*held);
     }
 
     /// Everything up to here is durable.
@@ -388,22 +477,24 @@ impl Store {
 
     /// Whether new records can be taken: `Err(Full)` on a full disk, `Err(Busy)` when flushes lag behind.
     pub fn admit(&self) -> Result<(), Pressure> {
-        if self.full_until.is_some() {
+        if self.full_until.is_some() || self.reserve.is_short() {
             return Err(Pressure::Full);
         }
         let lagging = self.frozen.len() >= FROZEN_MAX && self.active.bytes() >= self.options.memtable_bytes;
-        if lagging || self.pending.group_bytes() > PENDING_BYTES_MAX { Err(Pressure::Busy) } else { Ok(()) }
+        let is_deep = self.levels.runs()[0].len() >= commit::STOP_FROM;
+        let is_busy = lagging || is_deep || self.pending.len() > PENDING_BYTES_MAX;
+        if is_busy { Err(Pressure::Busy) } else { Ok(()) }
     }
 
     /// When `commit` wants to be called again at the latest (interval durability, a full disk).
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.sync_due.into_iter().chain(self.full_until).min()
+        self.sync_due.into_iter().chain(self.full_until).chain(self.scrub_deadline()).min()
     }
 
     /// Bytes held in memory, by kind: memtables, block cache, filters and indexes.
     pub fn memory(&self) -> [(&'static str, usize); 3] {
         let frozen: usize = self.frozen.iter().map(|frozen| frozen.memtable.bytes()).sum();
-        let tables = self.tables.iter().map(|table| table.memory()).sum();
+        let tables = self.levels.all().map(|table| table.memory()).sum();
         [
             ("memtables", self.active.bytes() + frozen),
             ("block_cache", self.cache.bytes()),
@@ -413,7 +504,22 @@ impl Store {
 
     /// Live tables and their bytes.
     pub fn tables(&self) -> (usize, u64) {
-        (self.tables.len(), self.tables.iter().map(|table| table.meta.len).sum())
+        (self.levels.all().count(), self.levels.all().map(|table| table.meta.len).sum())
+    }
+
+    /// Tables of each level, from level 0 down.
+    pub fn level_tables(&self) -> impl Iterator<Item = (usize, u64)> + '_ {
+        self.levels.runs().iter().map(|run| (run.len(), run.iter().map(|table| table.meta.len).sum()))
+    }
+
+    /// Blocks known to be damaged.
+    pub fn damaged_blocks(&self) -> usize {
+        self.damaged.values().map(BTreeSet::len).sum()
+    }
+
+    /// What has been done since the start.
+    pub fn stats(&self) -> StoreStats {
+        self.stats
     }
 }
 

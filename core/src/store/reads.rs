@@ -1,11 +1,13 @@
-//! Point reads and scans, as resumable jobs.
+//! Point reads, as resumable jobs.
 
-use super::cursor::{self, Cursor, Step};
+use super::cache::BlockCache;
+use super::entry::{self, Rank};
 use super::memtable::Memtable;
-use super::table::Table;
-use super::{Entry, Lookup, Lsn, Purpose, ReadToken, Store, StoreCx, StoreEvent, better};
+use super::scan::ScanJob;
+use super::table::{BlockAt, Handle, Table, hash};
+use super::{Lookup, Lsn, Purpose, ReadToken, Store, StoreCx, StoreEvent};
 use crate::base::{Counter, Record, RecordKey, Stamp};
-use crate::io::DiskResult;
+use crate::io::{DiskOp, DiskResult};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -16,274 +18,246 @@ pub(super) enum ReadJob {
     Scan(ScanJob),
 }
 
+/// The best entry found so far.
 #[derive(Debug, Clone)]
-pub(super) struct GetJob {
-    key: RecordKey,
-    /// Tables still to be looked at, the one with the highest ballots last.
-    left: Vec<Arc<Table>>,
-    /// The table whose block is being read, and the block.
-    reading: Option<(Arc<Table>, usize)>,
-    best: Option<Entry>,
-    version: u64,
+pub(super) struct Best {
+    pub(super) rank: Rank,
+    pub(super) lsn: Lsn,
+    pub(super) record: Option<Record>,
+}
+
+/// What a look into tables came to.
+enum Looked {
+    /// All that can hold the key have been looked at.
+    Done,
+    /// A block must be read first.
+    Missing { table: Arc<Table>, at: BlockAt, handle: Handle },
 }
 
 #[derive(Debug, Clone)]
-pub(super) struct ScanJob {
-    at: RecordKey,
-    exclusive: bool,
-    to: Option<RecordKey>,
-    limit: usize,
-    bytes: usize,
-    cursors: Vec<Cursor>,
-    /// Memtables frozen when the scan began or since: they may have become tables that it does not know.
-    pins: Vec<Arc<Memtable>>,
-    records: Vec<(RecordKey, Record)>,
-    lsn: Lsn,
+pub(super) struct GetJob {
+    name: Vec<u8>,
+    hash: u64,
+    /// Tables still to be looked at, the next one last.
+    left: Vec<Arc<Table>>,
+    /// The block that is being read.
+    reading: (Arc<Table>, BlockAt, Handle),
+    best: Option<Best>,
+    version: u64,
 }
 
 impl ReadJob {
     pub(super) fn uses(&self, number: u64) -> bool {
         match self {
             Self::Get(job) => {
-                let reading = job.reading.iter().map(|(table, _)| table);
-                job.left.iter().chain(reading).any(|table| table.meta.number == number)
+                job.left.iter().chain([&job.reading.0]).any(|table| table.meta.number == number)
             }
-            Self::Scan(job) => job.cursors.iter().any(|cursor| cursor.table.meta.number == number),
+            Self::Scan(job) => job.uses(number),
         }
     }
 
     pub(super) fn pin(&mut self, memtable: &Arc<Memtable>) {
         if let Self::Scan(job) = self {
-            job.pins.push(memtable.clone());
+            job.pin(memtable);
         }
     }
 }
 
+/// Takes in what a place holds, if it is better.
+fn improve(best: &mut Option<Best>, rank: Rank, lsn: Lsn, record: impl FnOnce() -> Option<Option<Record>>) {
+    if best.as_ref().is_none_or(|best| rank > best.rank)
+        && let Some(record) = record()
+    {
+        *best = Some(Best { rank, lsn, record });
+    }
+}
+
+/// Looks for a key in one table, as far as the cache reaches.
+fn look(
+    cache: &mut BlockCache,
+    table: &Arc<Table>,
+    name: &[u8],
+    scratch: &mut Vec<u8>,
+    best: &mut Option<Best>,
+) -> Looked {
+    let at = table.block_for(name);
+    let Some(handle) = table.handle(at) else {
+        return Looked::Done;
+    };
+    let Some(block) = cache.get(table.meta.number, handle.offset) else {
+        return Looked::Missing { table: table.clone(), at, handle };
+    };
+    if let Some(body) = block.get(name, scratch)
+        && let Some(rank) = entry::rank(body)
+    {
+        improve(best, rank, Lsn(0), || entry::decode(body, Some(block.owner())));
+    }
+    Looked::Done
+}
+
+/// Whether a table can be passed over: the best ballot found is above all of its own.
+fn is_beaten(table: &Table, best: Option<&Best>) -> bool {
+    best.is_some_and(|best| best.rank.ballot > table.meta.highest)
+}
+
 impl Store {
     /// The best entry in memory.
-    fn in_memory(&self, key: &RecordKey) -> Option<Entry> {
-        let frozen = self.frozen.iter().filter_map(|frozen| frozen.memtable.get(key));
-        frozen
-            .chain(self.active.get(key))
-            .fold(None, |best: Option<&Entry>, entry| match best {
-                Some(best) if !entry.beats(best) => Some(best),
-                _ => Some(entry),
-            })
-            .cloned()
+    fn in_memory(&self, name: &[u8]) -> Option<Best> {
+        let mut best = None;
+        let frozen = self.frozen.iter().rev().map(|frozen| &*frozen.memtable);
+        for memtable in [&self.active].into_iter().chain(frozen) {
+            if let Some(held) = memtable.get(name) {
+                improve(&mut best, held.rank, Lsn(held.lsn), || entry::decode(held.body, held.owner));
+            }
+        }
+        best
     }
 
     /// The ballot held for `key` in memory; `None` if only tables could hold it.
     pub fn peek(&self, key: &RecordKey) -> Option<Stamp> {
-        self.in_memory(key).map(|entry| entry.ballot)
+        let mut name = Vec::new();
+        entry::encode_key(key, &mut name);
+        let frozen = self.frozen.iter().map(|frozen| &*frozen.memtable);
+        let held = frozen.chain([&self.active]).filter_map(|memtable| memtable.get(&name));
+        held.map(|held| held.rank).max().map(|rank| rank.ballot)
     }
 
-    /// The LSN that must be durable before `entry` may be shown.
-    fn shown_at(&self, lsn: Lsn) -> Lsn {
+    /// The LSN that must be durable before an entry may be shown.
+    pub(super) fn shown_at(&self, lsn: Lsn) -> Lsn {
         if lsn > self.durable { lsn } else { Lsn(0) }
     }
 
     /// The record with the highest ballot.
     pub fn get(&mut self, cx: &mut StoreCx<'_>, key: &RecordKey) -> Lookup {
-        let mut job = self.get_job(cx, key.clone());
-        match self.run_get(cx, &mut job) {
-            Ok(()) => {
-                let lsn = self.shown_at(job.best.as_ref().map_or(Lsn(0), |entry| entry.lsn));
-                Lookup::Ready { record: job.best.and_then(|entry| entry.record), lsn }
-            }
-            Err(op) => {
-                let token = self.take_token();
-                self.reads.insert(token, ReadJob::Get(job));
-                self.disk(cx, Purpose::GetBlock(token), op);
-                Lookup::Pending(token)
-            }
-        }
+        let mut name = core::mem::take(&mut self.name);
+        entry::encode_key(key, &mut name);
+        let lookup = self.get_name(cx, &name);
+        self.name = name;
+        lookup
     }
 
-    fn take_token(&mut self) -> ReadToken {
+    fn get_name(&mut self, cx: &mut StoreCx<'_>, name: &[u8]) -> Lookup {
+        let mut best = self.in_memory(name);
+        let hash = hash(name);
+        let durable = self.durable;
+        let Self { levels, cache, scratch, .. } = &mut *self;
+        let mut tables = levels.covering(name);
+        while let Some(table) = tables.next() {
+            if is_beaten(table, best.as_ref()) {
+                continue;
+            }
+            if !table.may_hold(name, hash) {
+                cx.counters.add(Counter::FilterSpared);
+                continue;
+            }
+            if let Looked::Missing { table, at, handle } = look(cache, table, name, scratch, &mut best) {
+                let mut left: Vec<Arc<Table>> = tables.cloned().collect();
+                left.reverse();
+                let reading = (table, at, handle);
+                let job = GetJob { name: name.to_vec(), hash, left, reading, best, version: self.version };
+                let token = self.take_token();
+                self.read_block(cx, token, job);
+                return Lookup::Pending(token);
+            }
+        }
+        let lsn = best.as_ref().map_or(Lsn(0), |best| best.lsn);
+        let lsn = if lsn > durable { lsn } else { Lsn(0) };
+        Lookup::Ready { record: best.and_then(|best| best.record), lsn }
+    }
+
+    pub(super) fn take_token(&mut self) -> ReadToken {
         self.next_token += 1;
         ReadToken(self.next_token)
     }
 
-    fn get_job(&mut self, cx: &mut StoreCx<'_>, key: RecordKey) -> GetJob {
-        let best = self.in_memory(&key);
-        let known = best.as_ref().map(|entry| entry.ballot);
-        let mut left: Vec<Arc<Table>> = Vec::new();
-        for table in &self.tables {
-            if known.is_some_and(|known| known > table.meta.highest) || !table.covers(&key) {
-                continue;
-            }
-            if table.may_hold(&key) {
-                left.push(table.clone());
-            } else {
-                cx.counters.add(Counter::FilterSpared);
-            }
-        }
-        left.sort_by_key(|table| (table.meta.highest, table.meta.number));
-        GetJob { key, left, reading: None, best, version: self.version }
-    }
-
-    /// Looks into the tables as far as the cache reaches; the next read otherwise.
-    fn run_get(&mut self, cx: &mut StoreCx<'_>, job: &mut GetJob) -> Result<(), crate::io::DiskOp> {
-        while let Some(table) = job.left.pop() {
-            if job.best.as_ref().is_some_and(|best| best.ballot > table.meta.highest) {
-                job.left.clear();
-                break;
-            }
-            let Some((at, handle)) = table.block_for(&job.key).and_then(|at| Some((at, table.block(at)?)))
-            else {
-                continue;
-            };
-            let Some(block) = self.cache.get(table.meta.number, handle.offset) else {
-                cx.counters.add(Counter::DiskReads);
-                let op = cursor::read_of(&table, handle);
-                job.reading = Some((table, at));
-                return Err(op);
-            };
-            job.best = better(job.best.take(), block.get(&job.key));
-        }
-        Ok(())
+    fn read_block(&mut self, cx: &mut StoreCx<'_>, token: ReadToken, job: GetJob) {
+        cx.counters.add(Counter::DiskReads);
+        let (table, _, handle) = &job.reading;
+        let op = DiskOp::Read { file: table.meta.file(), offset: handle.offset, len: handle.len };
+        self.reads.insert(token, ReadJob::Get(job));
+        self.disk(cx, Purpose::GetBlock(token), op);
     }
 
     pub(super) fn on_get_block(&mut self, cx: &mut StoreCx<'_>, token: ReadToken, result: &DiskResult) {
         let Some(ReadJob::Get(mut job)) = self.reads.remove(&token) else {
             return;
         };
-        if let Some((table, at)) = job.reading.take()
-            && let Some(handle) = table.block(at)
-        {
-            match cursor::decode(&table, handle, result) {
-                Ok(block) => {
-                    let block = Arc::new(block);
-                    self.cache.insert(table.meta.number, handle.offset, &block);
-                    job.best = better(job.best.take(), block.get(&job.key));
+        let (table, at, handle) = job.reading.clone();
+        let decoded = match result {
+            DiskResult::Data(data) => table.decode(handle, data),
+            DiskResult::Failed(error) => Err(error.text.clone()),
+            _ => return,
+        };
+        match decoded {
+            Ok(block) => {
+                let block = Arc::new(block);
+                if let Some(body) = block.get(&job.name, &mut self.scratch)
+                    && let Some(rank) = entry::rank(body)
+                {
+                    improve(&mut job.best, rank, Lsn(0), || entry::decode(body, Some(block.owner())));
                 }
-                Err(reason) => return cx.events.push(StoreEvent::Fatal(reason)),
+                self.cache.insert(table.meta.number, handle.offset, &block);
+            }
+            Err(reason) => {
+                self.report_damage(cx, &table, at, reason);
+                cx.events.push(StoreEvent::Unreadable { token });
+                return self.after_read(cx);
             }
         }
         if job.version != self.version {
             // A flush has moved entries from memory to a table that this job does not know: looks again.
-            let best = job.best.take();
-            job = self.get_job(cx, job.key);
-            job.best = better(job.best.take(), best);
+            job.version = self.version;
+            let mut tables: Vec<_> = self.levels.covering(&job.name).cloned().collect();
+            tables.reverse();
+            job.left = tables;
         }
-        if let Err(op) = self.run_get(cx, &mut job) {
-            self.reads.insert(token, ReadJob::Get(job));
-            return self.disk(cx, Purpose::GetBlock(token), op);
+        let mut done_with = None;
+        while let Some(table) = job.left.pop() {
+            if is_beaten(&table, job.best.as_ref()) || !table.may_hold(&job.name, job.hash) {
+                continue;
+            }
+            if let Looked::Missing { table, at, handle } =
+                look(&mut self.cache, &table, &job.name, &mut self.scratch, &mut job.best)
+            {
+                // The block that has just come, and did not stay in the cache, is not read twice.
+                if (table.meta.number, at) == (job.reading.0.meta.number, job.reading.1) {
+                    continue;
+                }
+                done_with = Some((table, at, handle));
+                break;
+            }
         }
-        let best = better(self.in_memory(&job.key), job.best);
-        let lsn = self.shown_at(best.as_ref().map_or(Lsn(0), |entry| entry.lsn));
-        cx.events.push(StoreEvent::Got { token, record: best.and_then(|entry| entry.record), lsn });
+        if let Some(reading) = done_with {
+            job.reading = reading;
+            return self.read_block(cx, token, job);
+        }
+        let mut best = job.best;
+        if let Some(held) = self.in_memory(&job.name) {
+            improve(&mut best, held.rank, held.lsn, || Some(held.record));
+        }
+        let lsn = self.shown_at(best.as_ref().map_or(Lsn(0), |best| best.lsn));
+        cx.events.push(StoreEvent::Got { token, record: best.and_then(|best| best.record), lsn });
+        self.after_read(cx);
+    }
+
+    /// A read has ended: files that waited for it may go.
+    pub(super) fn after_read(&mut self, cx: &mut StoreCx<'_>) {
         if !self.doomed.is_empty() {
             self.remove_doomed(cx);
         }
     }
 
-    /// Records from `from` (excluded if `exclusive`) up to `to` (excluded; `None` = end), at most `limit` records and about
-    /// `bytes` bytes (at least one record). `StoreEvent::Scanned` follows, perhaps within this call.
-    pub fn scan(
+    /// A block cannot be read: who holds other copies of these keys is told, once per block.
+    pub(super) fn report_damage(
         &mut self,
         cx: &mut StoreCx<'_>,
-        from: RecordKey,
-        exclusive: bool,
-        to: Option<RecordKey>,
-        limit: usize,
-        bytes: usize,
-    ) -> ReadToken {
-        let token = self.take_token();
-        let cursors = self.tables.iter().filter_map(|table| Cursor::new(table, &from)).collect();
-        let pins = self.frozen.iter().map(|frozen| frozen.memtable.clone()).collect();
-        let job = ScanJob {
-            at: from,
-            exclusive,
-            to,
-            limit,
-            bytes,
-            cursors,
-            pins,
-            records: Vec::new(),
-            lsn: Lsn(0),
-        };
-        self.run_scan(cx, token, job);
-        token
-    }
-
-    fn run_scan(&mut self, cx: &mut StoreCx<'_>, token: ReadToken, mut job: ScanJob) {
-        let mut taken = job.records.iter().map(|(key, record)| size(key, record)).sum::<usize>();
-        let done = loop {
-            if job.records.len() >= job.limit || taken >= job.bytes {
-                break false;
-            }
-            let mut missing = Vec::new();
-            for (source, cursor) in job.cursors.iter_mut().enumerate() {
-                if let Step::Missing = cursor.advance(&job.at, job.exclusive, &mut self.cache) {
-                    missing.extend(cursor.read().map(|op| (source, op)));
-                }
-            }
-            if !missing.is_empty() {
-                for (source, op) in missing {
-                    cx.counters.add(Counter::DiskReads);
-                    self.disk(cx, Purpose::ScanBlock(token, source), op);
-                }
-                self.reads.insert(token, ReadJob::Scan(job));
-                return;
-            }
-            let Some((key, entry)) = self.next_of(&job) else {
-                break true;
-            };
-            if job.to.as_ref().is_some_and(|to| key >= *to) {
-                break true;
-            }
-            if let Some(record) = entry.record {
-                taken += size(&key, &record);
-                job.lsn = job.lsn.max(entry.lsn);
-                job.records.push((key.clone(), record));
-            }
-            (job.at, job.exclusive) = (key, true);
-        };
-        let lsn = self.shown_at(job.lsn);
-        cx.events.push(StoreEvent::Scanned { token, records: job.records, done, lsn });
-    }
-
-    /// The best entry of the next key over all sources.
-    fn next_of(&self, job: &ScanJob) -> Option<(RecordKey, Entry)> {
-        let frozen = self.frozen.iter().map(|frozen| &frozen.memtable);
-        let memtables = job.pins.iter().chain(frozen).map(|memtable| &**memtable).chain([&self.active]);
-        let in_memory = memtables.filter_map(|memtable| memtable.next(&job.at, job.exclusive));
-        let on_disk = job.cursors.iter().filter_map(Cursor::current).map(|(key, entry)| (key, entry));
-        let heads: Vec<(&RecordKey, &Entry)> = in_memory.chain(on_disk).collect();
-        let key = heads.iter().map(|(key, _)| *key).min()?;
-        let same = heads.iter().filter(|(name, _)| *name == key).map(|(_, entry)| (*entry).clone());
-        let best = same.fold(None, |best, entry| better(best, Some(entry)))?;
-        Some((key.clone(), best))
-    }
-
-    pub(super) fn on_scan_block(
-        &mut self,
-        cx: &mut StoreCx<'_>,
-        token: ReadToken,
-        source: usize,
-        result: &DiskResult,
+        table: &Arc<Table>,
+        at: BlockAt,
+        reason: alloc::string::String,
     ) {
-        let Some(ReadJob::Scan(mut job)) = self.reads.remove(&token) else {
-            return;
-        };
-        if let Some(cursor) = job.cursors.get_mut(source) {
-            match cursor.on_block(result) {
-                Ok(block) => self.cache.insert(cursor.table.meta.number, cursor.offset(), &block),
-                Err(reason) => return cx.events.push(StoreEvent::Fatal(reason)),
-            }
-        }
-        if job.cursors.iter().any(|cursor| cursor.reading) {
-            self.reads.insert(token, ReadJob::Scan(job));
-            return;
-        }
-        self.run_scan(cx, token, job);
-        if !self.doomed.is_empty() {
-            self.remove_doomed(cx);
+        if self.damaged.entry(table.meta.number).or_default().insert(at) {
+            let (first, last) = table.span(at);
+            cx.events.push(StoreEvent::Damaged { file: table.meta.file(), first, last, reason });
         }
     }
-}
-
-fn size(key: &RecordKey, record: &Record) -> usize {
-    key.key.len() + record.value.as_ref().map_or(0, bytes::Bytes::len) + 64
 }

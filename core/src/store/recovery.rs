@@ -1,8 +1,10 @@
 //! Starting: everything is read and verified before anything is written.
 
-use super::manifest::{MANIFEST, State};
+use super::entry::Rank;
+use super::log::Segment;
+use super::manifest::{MANIFEST, ManifestTail, State};
 use super::table::{FOOTER, Footer, Table, TableMeta};
-use super::wal::{self, PAGE, Segment};
+use super::wal::{self, Replayed};
 use super::{Purpose, Store, StoreCx, StoreEvent, wal_file};
 use crate::base::planted::{self, Bug};
 use crate::base::{Counter, Ticket};
@@ -14,19 +16,22 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use bytes::Bytes;
 
-/// Bytes of the log read at a time.
+/// Bytes of the log, or of a table's filters and indexes, read at a time.
 const CHUNK: u64 = 1 << 20;
 
 #[derive(Debug, Clone)]
 pub(super) struct Recovery {
     fresh: bool,
     stage: Stage,
-    /// What each read in flight is for.
+    /// What each operation in flight is for.
     waiting: BTreeMap<Ticket, Wanted>,
     files: Vec<FileInfo>,
     state: State,
+    generation: u64,
     opening: BTreeMap<u64, Opening>,
     segments: BTreeMap<u64, Segment>,
+    /// The new manifest until it has its name.
+    temp: FileName,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,25 +40,49 @@ enum Stage {
     Manifest,
     Tables,
     Log,
-    /// From here on the directory is written to.
+    /// From here on the directory is written to. First what was read is made durable.
+    Settle,
+    /// Then a manifest of it is written beside the old one, and takes its place.
+    Create,
+    Write,
+    Rename,
+    Name,
+    /// Then what is not live goes.
     Clean,
     Done,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Wanted {
-    Whole,
+    Done,
+    Files,
+    Manifest,
     Footer(u64),
-    Filter(u64),
-    Index(u64),
-    Pages { segment: u64, offset: u64, len: u64 },
+    /// A piece of a table's filters and indexes: where it begins and where the last ends.
+    Parts {
+        number: u64,
+        offset: u64,
+        end: u64,
+    },
+    Pages {
+        segment: u64,
+        offset: u64,
+        len: u64,
+    },
 }
 
 #[derive(Debug, Clone, Default)]
 struct Opening {
     footer: Bytes,
-    filter: Bytes,
-    index: Bytes,
+    parts: Vec<u8>,
+}
+
+fn another_copy(file: FileName, what: &str) -> String {
+    format!("{file}: {what}; restore the file from a copy, or replace this node by one with a new id")
+}
+
+fn without_identity() -> String {
+    another_copy(FileName::new(FileKind::Identity, 0), "missing, although the directory holds data")
 }
 
 impl Store {
@@ -64,11 +93,13 @@ impl Store {
             stage: Stage::List,
             waiting: BTreeMap::new(),
             files: Vec::new(),
-            state: State::default(),
+            state: State { next_file: 1, first_group: 1, ..State::default() },
+            generation: 0,
             opening: BTreeMap::new(),
             segments: BTreeMap::new(),
+            temp: FileName::new(FileKind::Temp, 0),
         });
-        self.want(cx, Wanted::Whole, DiskOp::List);
+        self.want(cx, Wanted::Files, DiskOp::List);
     }
 
     fn want(&mut self, cx: &mut StoreCx<'_>, wanted: Wanted, op: DiskOp) {
@@ -95,10 +126,14 @@ impl Store {
         if let Err(reason) = recovery.take(wanted, file, result) {
             return cx.events.push(StoreEvent::Fatal(reason));
         }
-        if let Wanted::Pages { segment, offset, len } = wanted
-            && offset + CHUNK < len
-        {
-            self.read_pages(cx, segment, offset + CHUNK, len);
+        match wanted {
+            Wanted::Pages { segment, offset, len } if offset + CHUNK < len => {
+                self.read_pages(cx, segment, offset + CHUNK, len);
+            }
+            Wanted::Parts { number, offset, end } if offset + CHUNK < end => {
+                self.read_parts(cx, number, offset + CHUNK, end);
+            }
+            _ => {}
         }
         while self.recovery.as_ref().is_some_and(|recovery| recovery.waiting.is_empty()) {
             if let Err(reason) = self.next_stage(cx) {
@@ -111,45 +146,63 @@ impl Store {
         let Some(recovery) = &mut self.recovery else {
             return Ok(());
         };
-        match recovery.stage {
+        let (stage, temp) = (recovery.stage, recovery.temp);
+        match stage {
             Stage::List => {
                 recovery.stage = Stage::Manifest;
                 match recovery.files.iter().find(|info| info.file == MANIFEST) {
                     Some(info) => {
                         let len = info.len as u32;
-                        self.want(cx, Wanted::Whole, DiskOp::Read { file: MANIFEST, offset: 0, len });
+                        self.want(cx, Wanted::Manifest, DiskOp::Read { file: MANIFEST, offset: 0, len });
                     }
                     None => recovery.check_without_manifest()?,
                 }
             }
             Stage::Manifest => {
                 recovery.stage = Stage::Tables;
-                let tables = recovery.state.tables.clone();
-                for meta in &tables {
-                    recovery.check_table(meta)?;
-                }
-                for meta in tables {
+                recovery.check_files()?;
+                for meta in recovery.state.tables.clone() {
                     let offset = meta.len - FOOTER as u64;
                     let op = DiskOp::Read { file: meta.file(), offset, len: FOOTER as u32 };
                     self.want(cx, Wanted::Footer(meta.number), op);
                 }
             }
             Stage::Tables => self.open_tables(cx)?,
-            Stage::Log => self.replay(cx)?,
+            Stage::Log => {
+                self.replay(cx)?;
+                self.settle_log(cx);
+            }
+            Stage::Settle => {
+                recovery.stage = Stage::Create;
+                self.want(cx, Wanted::Done, DiskOp::Create { file: temp, preallocate: 0 });
+            }
+            Stage::Create => {
+                recovery.stage = Stage::Write;
+                let generation = recovery.generation + 1;
+                let data = self.state().encode(generation);
+                self.manifest = ManifestTail::replaced(generation, data.len());
+                self.want(cx, Wanted::Done, DiskOp::Write { file: temp, offset: 0, data, sync: true });
+            }
+            Stage::Write => {
+                recovery.stage = Stage::Rename;
+                self.want(cx, Wanted::Done, DiskOp::Rename { from: temp, to: MANIFEST });
+            }
+            Stage::Rename => {
+                recovery.stage = Stage::Name;
+                self.want(cx, Wanted::Done, DiskOp::SyncDir);
+            }
+            Stage::Name => {
+                recovery.stage = Stage::Clean;
+                self.clean(cx);
+            }
             Stage::Clean => {
                 recovery.stage = Stage::Done;
-                // Nothing else exists yet in a fresh directory: a torn first manifest makes it fresh again, since the
-                // identity comes last.
-                if recovery.fresh {
-                    let (next_file, first_group) = (self.next_file, self.first_group);
-                    let data = State { next_file, first_group, ..State::default() }.encode();
-                    let op = DiskOp::Write { file: MANIFEST, offset: 0, data, sync: true };
-                    self.want(cx, Wanted::Whole, op);
-                }
+                self.want(cx, Wanted::Done, DiskOp::SyncDir);
             }
             Stage::Done => {
                 self.recovery = None;
                 self.serving = true;
+                self.levels_changed = true;
                 cx.events.push(StoreEvent::Recovered);
             }
         }
@@ -161,38 +214,42 @@ impl Store {
         let Some(recovery) = &mut self.recovery else {
             return Ok(());
         };
-        let tables = recovery.state.tables.clone();
-        let mut reads = Vec::new();
-        for meta in &tables {
+        let (mut reads, mut opened) = (Vec::new(), Vec::new());
+        for meta in &recovery.state.tables {
             let opening = recovery.opening.entry(meta.number).or_default();
             let footer = Footer::decode(meta.number, meta.len, &opening.footer)?;
-            if opening.filter.is_empty() {
-                let part = |(offset, len)| DiskOp::Read { file: meta.file(), offset, len };
-                reads.push((Wanted::Filter(meta.number), part(footer.filter)));
-                reads.push((Wanted::Index(meta.number), part(footer.index)));
+            if opening.parts.is_empty() {
+                reads.push((meta.number, footer.parts_at, meta.len - FOOTER as u64));
             } else {
-                let table = Table::open(meta.clone(), &footer, &opening.filter, &opening.index)?;
-                self.tables.push(Arc::new(table));
+                let parts = Bytes::from(core::mem::take(&mut opening.parts));
+                opened.push(Arc::new(Table::open(meta.clone(), &footer, &parts)?));
             }
         }
         if !reads.is_empty() {
-            for (wanted, op) in reads {
-                self.want(cx, wanted, op);
+            for (number, offset, end) in reads {
+                self.read_parts(cx, number, offset, end);
             }
             return Ok(());
         }
         recovery.stage = Stage::Log;
-        let first = recovery.state.first_segment;
-        let is_live = |info: &&FileInfo| info.file.kind == FileKind::Wal && info.file.number >= first;
-        let segments: Vec<FileInfo> = recovery.files.iter().filter(is_live).copied().collect();
+        recovery.opening.clear();
+        // Those that the manifest does not name are read, too: they must hold nothing that is not in a table.
+        let is_log = |info: &&FileInfo| info.file.kind == FileKind::Wal;
+        let segments: Vec<(u64, u64)> =
+            recovery.files.iter().filter(is_log).map(|info| (info.file.number, info.len)).collect();
         recovery.segments =
-            segments.iter().map(|info| (info.file.number, Segment::new(info.file.number))).collect();
-        for info in segments {
-            if info.len > 0 {
-                self.read_pages(cx, info.file.number, 0, info.len);
-            }
+            segments.iter().map(|(number, _)| (*number, Segment::new(wal_file(*number)))).collect();
+        self.levels.change(&[], &opened);
+        for (number, len) in segments.into_iter().filter(|(_, len)| *len > 0) {
+            self.read_pages(cx, number, 0, len);
         }
         Ok(())
+    }
+
+    fn read_parts(&mut self, cx: &mut StoreCx<'_>, number: u64, offset: u64, end: u64) {
+        let file = FileName::new(FileKind::Table, number);
+        let op = DiskOp::Read { file, offset, len: CHUNK.min(end - offset) as u32 };
+        self.want(cx, Wanted::Parts { number, offset, end }, op);
     }
 
     fn read_pages(&mut self, cx: &mut StoreCx<'_>, segment: u64, offset: u64, len: u64) {
@@ -200,111 +257,117 @@ impl Store {
         self.want(cx, Wanted::Pages { segment, offset, len }, op);
     }
 
-    /// Everything has been read: replays the log, and begins to write.
+    /// Everything has been read: replays the log.
     fn replay(&mut self, cx: &mut StoreCx<'_>) -> Result<(), String> {
         let Some(recovery) = &mut self.recovery else {
             return Ok(());
         };
         let first_group = recovery.state.first_group.max(1);
-        let segments: Vec<Segment> = recovery.segments.values().cloned().collect();
+        let mut segments: Vec<Segment> = core::mem::take(&mut recovery.segments).into_values().collect();
         if recovery.fresh && segments.iter().any(|segment| !segment.is_empty()) {
             return Err(without_identity());
         }
-        let replayed = wal::replay(&segments, first_group, planted::on(Bug::WalRecoveryDropsTail))?;
-        recovery.stage = Stage::Clean;
-        let files = recovery.files.clone();
-        let live: Vec<u64> = recovery.state.tables.iter().map(|table| table.number).collect();
-        let highest = files.iter().map(|info| info.file.number).max().unwrap_or(0);
-        self.next_file = recovery.state.next_file.max(highest + 1);
-        self.first_group = first_group;
-        self.first_segment = recovery.state.first_segment;
-        let has_manifest = files.iter().any(|info| info.file == MANIFEST);
-        if replayed.torn {
+        let is_named = |segment: &Segment| {
+            recovery.state.segments.iter().any(|(named, _)| *named == segment.file.number)
+        };
+        if let Some(lost) =
+            segments.iter().find(|segment| !is_named(segment) && segment.last_group() >= first_group)
+        {
+            let what = format!("damaged: it does not name {}, which holds acknowledged groups", lost.file);
+            return Err(another_copy(MANIFEST, &what));
+        }
+        segments.iter().try_for_each(|segment| segment.check_foreign(first_group))?;
+        segments.retain(is_named);
+        let active = &mut self.active;
+        let mut insert = |name: &[u8], rank: Rank, body: &[u8]| {
+            // An entry that is beaten by what is there changes nothing.
+            let _beaten = active.insert(name, rank, 0, body);
+        };
+        let Replayed { last_group, torn } = if planted::on(Bug::WalRecoveryDropsTail) {
+            let mut changes = Vec::new();
+            let replayed = wal::replay(&segments, first_group, |name, rank, body| {
+                changes.push((name.to_vec(), rank, body.to_vec()));
+            })?;
+            changes.pop();
+            changes.iter().for_each(|(name, rank, body)| insert(name, *rank, body));
+            replayed
+        } else {
+            wal::replay(&segments, first_group, insert)?
+        };
+        if torn {
             cx.counters.add(Counter::TornTailCut);
         }
-        for (key, entry) in replayed.changes {
-            if self.active.get(&key).is_none_or(|held| entry.beats(held)) {
-                self.active.insert(key, entry);
-            }
-        }
-        let used: Vec<u64> =
-            segments.iter().filter(|segment| !segment.is_empty()).map(|segment| segment.number).collect();
-        let (group, segment) = (replayed.last_group, used.last().copied().unwrap_or(0));
-        self.tail = Some(wal::Tail { segment, offset: 0, capacity: 0, follows: group, group, synced: group });
+        let highest = recovery.files.iter().map(|info| info.file.number).max().unwrap_or(0);
+        self.next_file = recovery.state.next_file.max(highest + 1);
+        self.life_from = self.next_file;
+        self.first_group = first_group;
+        let used = segments.iter().filter(|segment| !segment.is_empty()).map(|segment| segment.file.number);
+        let used: Vec<u64> = used.collect();
+        let is_used = |(number, _): &&(u64, u64)| used.contains(number);
+        self.segments = recovery.state.segments.iter().filter(is_used).copied().collect();
+        let segment = used.last().copied().unwrap_or(0);
+        let (follows, group, synced) = (last_group, last_group, last_group);
+        self.tail = Some(wal::Tail { segment, offset: 0, capacity: 0, follows, group, synced });
         self.rotate = true;
-        self.clean(cx, &files, &live, &used, has_manifest);
-        self.segments = used;
         Ok(())
     }
 
-    /// Removes what is not live and makes durable what was read.
-    fn clean(
-        &mut self,
-        cx: &mut StoreCx<'_>,
-        files: &[FileInfo],
-        live: &[u64],
-        used: &[u64],
-        has_manifest: bool,
-    ) {
-        for info in files {
-            let FileName { kind, number } = info.file;
-            let stale = match kind {
-                FileKind::Temp => true,
-                FileKind::Table => !live.contains(&number),
-                FileKind::Wal => !used.contains(&number),
-                FileKind::Identity | FileKind::Ceiling | FileKind::Manifest => false,
+    /// Makes durable what was read: it may have been in the system's cache only.
+    fn settle_log(&mut self, cx: &mut StoreCx<'_>) {
+        let temp = FileName::new(FileKind::Temp, self.take_file_number());
+        if let Some(recovery) = &mut self.recovery {
+            recovery.stage = Stage::Settle;
+            recovery.temp = temp;
+        }
+        for (segment, _) in self.segments.clone() {
+            self.want(cx, Wanted::Done, DiskOp::Sync { file: wal_file(segment) });
+        }
+        self.want(cx, Wanted::Done, DiskOp::SyncDir);
+    }
+
+    /// Removes what the manifest does not name.
+    fn clean(&mut self, cx: &mut StoreCx<'_>) {
+        let files = self.recovery.as_ref().map(|recovery| recovery.files.clone()).unwrap_or_default();
+        for FileInfo { file, .. } in files {
+            let is_live = match file.kind {
+                FileKind::Temp => false,
+                FileKind::Table => self.levels.all().any(|table| table.meta.number == file.number),
+                FileKind::Wal => self.segments.iter().any(|(number, _)| *number == file.number),
+                FileKind::Identity | FileKind::Ceiling | FileKind::Manifest => true,
             };
-            if stale {
-                self.want(cx, Wanted::Whole, DiskOp::Remove { file: info.file });
+            if !is_live {
+                self.want(cx, Wanted::Done, DiskOp::Remove { file });
             }
         }
-        for segment in used {
-            self.want(cx, Wanted::Whole, DiskOp::Sync { file: wal_file(*segment) });
-        }
-        if !has_manifest {
-            self.want(cx, Wanted::Whole, DiskOp::Create { file: MANIFEST, preallocate: 0 });
-        }
-        self.want(cx, Wanted::Whole, DiskOp::SyncDir);
     }
-}
-
-fn without_identity() -> String {
-    format!(
-        "{}: missing, although the directory holds data; restore the file from a copy, or replace this node by one \
-         with a new id",
-        FileName::new(FileKind::Identity, 0)
-    )
 }
 
 impl Recovery {
     fn take(&mut self, wanted: Wanted, file: FileName, result: DiskResult) -> Result<(), String> {
         match (wanted, result) {
-            (Wanted::Whole, DiskResult::Files(files)) => self.files = files,
-            (Wanted::Whole, DiskResult::Data(data)) => {
-                // A fresh directory whose first start ended early may hold a manifest that was never finished.
-                self.state = match State::decode(&data) {
-                    Err(_) if self.fresh => State::default(),
-                    decoded => decoded?,
-                };
-                if self.fresh && !self.state.tables.is_empty() {
-                    return Err(without_identity());
-                }
-            }
+            (Wanted::Files, DiskResult::Files(files)) => self.files = files,
+            (Wanted::Manifest, DiskResult::Data(data)) => match State::decode(&data) {
+                // A fresh directory whose first start ended early may hold a manifest; it names nothing yet.
+                Ok((state, generation)) => (self.state, self.generation) = (state, generation),
+                Err(_) if self.fresh => {}
+                Err(reason) => return Err(reason),
+            },
             (Wanted::Footer(number), DiskResult::Data(data)) => {
                 self.opening.entry(number).or_default().footer = data;
             }
-            (Wanted::Filter(number), DiskResult::Data(data)) => {
-                self.opening.entry(number).or_default().filter = data;
+            (Wanted::Parts { number, offset, end }, DiskResult::Data(data)) => {
+                if data.len() as u64 != CHUNK.min(end - offset) {
+                    return Err(another_copy(file, "truncated"));
+                }
+                self.opening.entry(number).or_default().parts.extend_from_slice(&data);
             }
-            (Wanted::Index(number), DiskResult::Data(data)) => {
-                self.opening.entry(number).or_default().index = data;
-            }
-            (Wanted::Pages { segment, .. }, DiskResult::Data(data)) => {
-                let whole = data.len() - data.len() % PAGE;
-                self.segments
-                    .entry(segment)
-                    .or_insert_with(|| Segment::new(segment))
-                    .add(&data.slice(..whole));
+            (Wanted::Pages { segment, offset, len }, DiskResult::Data(data)) => {
+                if data.len() as u64 != CHUNK.min(len - offset) {
+                    return Err(another_copy(file, "truncated"));
+                }
+                if let Some(segment) = self.segments.get_mut(&segment) {
+                    segment.add(&data);
+                }
             }
             (_, DiskResult::Failed(error))
                 if self.stage == Stage::Clean && error.kind == DiskErrorKind::NotFound => {}
@@ -320,26 +383,31 @@ impl Recovery {
     }
 
     fn check_without_manifest(&self) -> Result<(), String> {
-        let has_table = self.files.iter().any(|info| info.file.kind == FileKind::Table);
-        match (self.fresh, has_table) {
+        let has_data = self.files.iter().any(|info| info.file.kind == FileKind::Table);
+        match (self.fresh, has_data) {
             (true, false) => Ok(()),
             (true, true) => Err(without_identity()),
-            (false, _) => Err(format!(
-                "{MANIFEST}: missing; restore the file from a copy, or replace this node by one with a new id"
-            )),
+            (false, _) => Err(another_copy(MANIFEST, "missing")),
         }
     }
 
-    fn check_table(&self, meta: &TableMeta) -> Result<(), String> {
-        let found = self.files.iter().find(|info| info.file == meta.file());
-        let what = match found {
-            None => "missing",
-            Some(info) if info.len < meta.len || meta.len < FOOTER as u64 => "truncated",
-            Some(_) => return Ok(()),
+    /// Every file that the manifest names must be there in its length.
+    fn check_files(&self) -> Result<(), String> {
+        if self.fresh && !self.state.tables.is_empty() {
+            return Err(without_identity());
+        }
+        let check = |file: FileName, len: u64| match self.files.iter().find(|info| info.file == file) {
+            None => Err(another_copy(file, "missing")),
+            Some(info) if info.len < len => Err(another_copy(file, "truncated")),
+            Some(_) => Ok(()),
         };
-        Err(format!(
-            "{}: {what}; restore the file from a copy, or replace this node by one with a new id",
-            meta.file()
-        ))
+        for TableMeta { number, len, .. } in &self.state.tables {
+            let file = FileName::new(FileKind::Table, *number);
+            check(file, (*len).max(FOOTER as u64))?;
+            if *len < FOOTER as u64 {
+                return Err(another_copy(file, "truncated"));
+            }
+        }
+        self.state.segments.iter().try_for_each(|(number, capacity)| check(wal_file(*number), *capacity))
     }
 }

@@ -1,87 +1,13 @@
-//! The write-ahead log: segments of 4 KiB pages, written in groups, one group per commit (FORMAT.md).
-//!
-//! A group starts on a fresh page and no page is written twice, so a crash can tear only groups that nobody was told of.
-//! Each page says up to which group the log was known to be durable when the page was made: a hole at or below that is
-//! damage, anything after it is a torn tail.
+//! The write-ahead log: segments of groups of changes, one group per commit.
 
-use super::{Entry, Lsn};
-use crate::base::checksum::crc32c;
-use crate::base::{RecordKey, Stamp};
-use alloc::collections::BTreeMap;
+use super::codec::{Reader, put_varint};
+use super::entry::{self, Rank};
+use super::log::{self, End, PAGE, Place, Segment};
+use super::{Lsn, wal_file};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
-
-/// Bytes of a page.
-pub(super) const PAGE: usize = 4096;
-const HEADER: usize = 48;
-const PAYLOAD: usize = PAGE - HEADER;
-const MAGIC: u32 = 0x5357_4c31;
-
-/// The fixed head of a page.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Head {
-    segment: u64,
-    group: u64,
-    /// The last group before this segment.
-    follows: u64,
-    /// The log was durable up to this group when the page was made.
-    synced: u64,
-    /// Number of the page within its group, and how many the group has.
-    index: u16,
-    count: u16,
-    len: u16,
-}
-
-impl Head {
-    fn encode(self, payload: &[u8], page: &mut Vec<u8>) {
-        let start = page.len();
-        page.extend_from_slice(&MAGIC.to_le_bytes());
-        page.extend_from_slice(&[0; 4]);
-        for field in [self.segment, self.group, self.follows, self.synced] {
-            page.extend_from_slice(&field.to_le_bytes());
-        }
-        for field in [self.index, self.count, self.len, 0] {
-            page.extend_from_slice(&field.to_le_bytes());
-        }
-        page.extend_from_slice(payload);
-        page.resize(start + PAGE, 0);
-        let crc = crc32c(&[&page[start..start + 4], &page[start + 8..]]);
-        page[start + 4..start + 8].copy_from_slice(&crc.to_le_bytes());
-    }
-
-    /// The head of a whole page, if it is valid and of `segment`.
-    fn decode(page: &[u8], segment: u64) -> Option<Self> {
-        let u64_at = |at: usize| Some(u64::from_le_bytes(page.get(at..at + 8)?.try_into().ok()?));
-        let u16_at = |at: usize| Some(u16::from_le_bytes(page.get(at..at + 2)?.try_into().ok()?));
-        let u32_at = |at: usize| Some(u32::from_le_bytes(page.get(at..at + 4)?.try_into().ok()?));
-        if page.len() != PAGE || u32_at(0)? != MAGIC || u32_at(4)? != crc32c(&[&page[..4], &page[8..]]) {
-            return None;
-        }
-        let head = Self {
-            segment: u64_at(8)?,
-            group: u64_at(16)?,
-            follows: u64_at(24)?,
-            synced: u64_at(32)?,
-            index: u16_at(40)?,
-            count: u16_at(42)?,
-            len: u16_at(44)?,
-        };
-        let sane = head.segment == segment && usize::from(head.len) <= PAYLOAD && head.index < head.count;
-        sane.then_some(head)
-    }
-}
-
-/// One change, as it stands in the log.
-#[derive(Debug, Serialize, Deserialize)]
-struct Change {
-    key: RecordKey,
-    /// `None` erases up to `upto`.
-    record: Option<crate::base::Record>,
-    upto: Stamp,
-}
 
 /// Changes that wait for the next commit.
 #[derive(Debug, Clone, Default)]
@@ -96,23 +22,30 @@ impl Pending {
         self.bytes.is_empty()
     }
 
-    pub(super) fn push(&mut self, key: &RecordKey, entry: &Entry) {
-        let start = self.bytes.len();
-        self.bytes.extend_from_slice(&[0; 4]);
-        let change = Change { key: key.clone(), record: entry.record.clone(), upto: entry.ballot };
-        let taken = core::mem::take(&mut self.bytes);
-        // Encoding into memory fails only when memory runs out, which aborts: the error is impossible.
-        self.bytes = postcard::to_extend(&change, taken).unwrap_or_default();
-        assert!(self.bytes.len() > start + 4, "encoding into memory failed");
-        let len = (self.bytes.len() - start - 4) as u32;
-        self.bytes[start..start + 4].copy_from_slice(&len.to_le_bytes());
-        self.last = entry.lsn;
+    pub(super) fn push(&mut self, name: &[u8], body: &[u8], lsn: Lsn) {
+        put_varint(&mut self.bytes, name.len() as u64);
+        put_varint(&mut self.bytes, body.len() as u64);
+        self.bytes.extend_from_slice(name);
+        self.bytes.extend_from_slice(body);
+        self.last = lsn;
         self.records += 1;
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len()
     }
 
     /// Bytes that the group of what is pending takes in a segment.
     pub(super) fn group_bytes(&self) -> u64 {
-        (self.bytes.len().div_ceil(PAYLOAD) * PAGE) as u64
+        (log::pages_of(self.bytes.len()) * PAGE) as u64
+    }
+
+    /// Forgets what has been written; an unusually large buffer goes, too.
+    pub(super) fn clear(&mut self) {
+        const KEPT: usize = 1 << 20;
+        self.bytes.clear();
+        self.bytes.shrink_to(KEPT);
+        self.records = 0;
     }
 }
 
@@ -133,117 +66,66 @@ impl Tail {
     /// The pages of the next group.
     pub(super) fn group(&mut self, pending: &Pending) -> Bytes {
         self.group += 1;
-        let count = pending.bytes.len().div_ceil(PAYLOAD);
-        assert!(u16::try_from(count).is_ok(), "a commit group is bounded by what is admitted");
-        let mut pages = Vec::with_capacity(count * PAGE);
-        for (index, payload) in pending.bytes.chunks(PAYLOAD).enumerate() {
-            let head = Head {
-                segment: self.segment,
-                group: self.group,
-                follows: self.follows,
-                synced: self.synced,
-                index: index as u16,
-                count: count as u16,
-                len: payload.len() as u16,
-            };
-            head.encode(payload, &mut pages);
-        }
-        Bytes::from(pages)
-    }
-}
-
-/// A segment as it was found.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Segment {
-    pub(super) number: u64,
-    follows: u64,
-    synced: u64,
-    valid_pages: u64,
-    groups: BTreeMap<u64, Group>,
-}
-
-#[derive(Debug, Clone, Default)]
-struct Group {
-    count: u16,
-    pages: BTreeMap<u16, Bytes>,
-}
-
-impl Segment {
-    pub(super) fn new(number: u64) -> Self {
-        Self { number, ..Self::default() }
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.valid_pages == 0
-    }
-
-    /// Takes in a run of whole pages.
-    pub(super) fn add(&mut self, data: &Bytes) {
-        for at in (0..data.len()).step_by(PAGE) {
-            let page = data.slice(at..data.len().min(at + PAGE));
-            let Some(head) = Head::decode(&page, self.number) else {
-                continue;
-            };
-            self.valid_pages += 1;
-            self.follows = head.follows;
-            self.synced = self.synced.max(head.synced);
-            let group = self.groups.entry(head.group).or_default();
-            group.count = head.count;
-            group.pages.insert(head.index, page.slice(HEADER..HEADER + usize::from(head.len)));
-        }
+        let place = Place { group: self.group, follows: self.follows, synced: self.synced };
+        log::encode_group(wal_file(self.segment), self.offset / PAGE as u64, place, &pending.bytes)
     }
 }
 
 /// What the log holds.
 #[derive(Debug, Default)]
 pub(super) struct Replayed {
-    /// Changes in order: key, record or erasure, ballot.
-    pub(super) changes: Vec<(RecordKey, Entry)>,
     /// The last whole group.
     pub(super) last_group: u64,
     /// Whether a torn tail was cut.
     pub(super) torn: bool,
 }
 
-/// Replays `segments`, in order of their numbers, from group `first` on.
-pub(super) fn replay(segments: &[Segment], first: u64, drop_last: bool) -> Result<Replayed, String> {
+/// Replays `segments`, in order of their numbers, from group `first` on: shows each change to `visit`.
+pub(super) fn replay(
+    segments: &[Segment],
+    first: u64,
+    mut visit: impl FnMut(&[u8], Rank, &[u8]),
+) -> Result<Replayed, String> {
     let used: Vec<&Segment> = segments.iter().filter(|segment| !segment.is_empty()).collect();
-    let synced = used.iter().map(|segment| segment.synced).max().unwrap_or(0);
-    let mut replayed = Replayed { last_group: first - 1, ..Replayed::default() };
-    let mut expected = first;
+    for segment in segments.iter().filter(|segment| segment.is_empty() && segment.is_touched()) {
+        if segment.walk(u64::MAX, |_, _| Ok(()))?.1 == End::Damaged {
+            return Err(damage(segment.file, segment_start(&used, first)));
+        }
+    }
+    let synced = used.iter().map(|segment| segment.synced()).max().unwrap_or(0);
+    let mut replayed = Replayed { last_group: first - 1, torn: false };
     for (at, segment) in used.iter().enumerate() {
+        segment.check_version()?;
+        if segment.follows().is_none_or(|follows| follows > replayed.last_group) {
+            let earlier = used.get(at.wrapping_sub(1)).map_or(segment.file, |earlier| earlier.file);
+            return Err(damage(earlier, replayed.last_group + 1));
+        }
         // Groups that the next segment does not follow were cut by an earlier recovery.
-        let end = used.get(at + 1).map(|next| next.follows);
-        let last = end.unwrap_or_else(|| segment.groups.keys().next_back().copied().unwrap_or(0));
-        let required = end.unwrap_or(synced);
-        while expected <= last {
-            match segment.groups.get(&expected).filter(|group| group.pages.len() == usize::from(group.count))
-            {
-                Some(group) => {
-                    replay_group(segment.number, expected, group, &mut replayed.changes)?;
-                    replayed.last_group = expected;
-                    expected += 1;
-                }
-                None if expected <= required => return Err(damage(segment.number, expected)),
-                None => {
-                    replayed.torn = true;
-                    break;
-                }
+        let limit = used.get(at + 1).and_then(|next| next.follows());
+        let (last, end) = segment.walk(limit.unwrap_or(u64::MAX), |group, payload| {
+            if group < first { Ok(()) } else { replay_group(segment, group, payload, &mut visit) }
+        })?;
+        replayed.last_group = replayed.last_group.max(last);
+        if limit.is_none() {
+            if end == End::Damaged {
+                return Err(damage(segment.file, last + 1));
             }
+            replayed.torn |= end == End::Torn;
         }
     }
     if replayed.last_group < synced {
-        let segment = used.last().map_or(0, |segment| segment.number);
-        return Err(damage(segment, replayed.last_group + 1));
-    }
-    if drop_last && replayed.last_group >= first {
-        replayed.changes.pop();
+        let file = used.last().map_or(wal_file(0), |segment| segment.file);
+        return Err(damage(file, replayed.last_group + 1));
     }
     Ok(replayed)
 }
 
-fn damage(segment: u64, group: u64) -> String {
-    let file = crate::io::FileName::new(crate::io::FileKind::Wal, segment);
+/// The group with which a segment that does not say begins, as far as the others tell.
+fn segment_start(used: &[&Segment], first: u64) -> u64 {
+    used.iter().map(|segment| segment.synced() + 1).max().unwrap_or(first).max(first)
+}
+
+fn damage(file: crate::io::FileName, group: u64) -> String {
     format!(
         "{file}: commit group {group} was acknowledged and is missing or damaged; nothing has been changed; restore the \
          file from a copy, or replace this node by one with a new id"
@@ -251,27 +133,22 @@ fn damage(segment: u64, group: u64) -> String {
 }
 
 fn replay_group(
-    segment: u64,
-    number: u64,
-    group: &Group,
-    changes: &mut Vec<(RecordKey, Entry)>,
+    segment: &Segment,
+    group: u64,
+    payload: &[u8],
+    visit: &mut impl FnMut(&[u8], Rank, &[u8]),
 ) -> Result<(), String> {
-    let mut bytes = Vec::new();
-    for payload in group.pages.values() {
-        bytes.extend_from_slice(payload);
-    }
-    let mut rest = &bytes[..];
-    while !rest.is_empty() {
-        let change = rest.split_at_checked(4).and_then(|(len, tail)| {
-            let len = u32::from_le_bytes(len.try_into().ok()?) as usize;
-            let (body, tail) = tail.split_at_checked(len)?;
-            rest = tail;
-            postcard::from_bytes::<Change>(body).ok()
-        });
-        let Some(Change { key, record, upto }) = change else {
-            return Err(damage(segment, number));
+    let mut reader = Reader(payload);
+    while !reader.0.is_empty() {
+        let mut next = || {
+            let (name, body) = (reader.len()?, reader.len()?);
+            let (name, body) = (reader.take(name)?, reader.take(body)?);
+            let rank = entry::rank(body)?;
+            entry::decode(body, None).filter(|_| name.len() >= 2)?;
+            Some((name, rank, body))
         };
-        changes.push((key, Entry { ballot: upto, record, lsn: Lsn(0) }));
+        let (name, rank, body) = next().ok_or_else(|| damage(segment.file, group))?;
+        visit(name, rank, body);
     }
     Ok(())
 }

@@ -208,6 +208,16 @@ impl TestDisk {
         }
     }
 
+    /// The operator's hand: gives two files each other's name.
+    pub(super) fn swap(&mut self, one: FileName, other: FileName) {
+        for names in [&mut self.names, &mut self.durable_names] {
+            if let (Some(a), Some(b)) = (names.get(&one).copied(), names.get(&other).copied()) {
+                names.insert(one, b);
+                names.insert(other, a);
+            }
+        }
+    }
+
     /// The operator's hand: loses a file.
     pub(super) fn lose(&mut self, file: FileName) {
         self.names.remove(&file);

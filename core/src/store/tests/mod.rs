@@ -27,6 +27,8 @@ fn small() -> StoreOptions {
         block_bytes: 512,
         table_bytes: 8 << 10,
         cache_bytes: 4 << 10,
+        reserve_bytes: 0,
+        scrub_ms: 0,
     }
 }
 
@@ -162,8 +164,20 @@ impl Engine {
             if let Some(record) = found {
                 return Ok(record);
             }
+            if self.events.contains(&StoreEvent::Unreadable { token }) {
+                return Err(self.damage());
+            }
             assert!(self.step(), "a read waits for nothing");
         }
+    }
+
+    /// What the store last said of damage.
+    fn damage(&self) -> String {
+        let damaged = self.events.iter().rev().find_map(|event| match event {
+            StoreEvent::Damaged { file, reason, .. } => Some(format!("{file}: {reason}")),
+            _ => None,
+        });
+        damaged.expect("who cannot read says why")
     }
 
     fn page(&mut self, token: ReadToken) -> (Vec<(RecordKey, Record)>, bool) {

@@ -1,0 +1,126 @@
+//! Scrub: reads every block of every table within a configured time, in small pieces, and reports what is damaged.
+
+use super::cursor::{Cursor, Reading, Step};
+use super::{Purpose, Store, StoreCx};
+use crate::base::Instant;
+use crate::io::DiskResult;
+
+/// How far a round of scrubbing is.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Scrub {
+    /// Tables with this number or a higher one are still to be read in this round.
+    from: u64,
+    cursor: Option<Cursor>,
+    number: u64,
+    reading: bool,
+    due: Option<Instant>,
+    /// The round was asked for: it does not pause.
+    is_urgent: bool,
+    rounds: u64,
+}
+
+/// Milliseconds between two pieces at most.
+const PAUSE_MAX_MS: u64 = 60_000;
+
+impl Store {
+    /// Starts a round at once, as fast as the disk allows. Damage is reported by `StoreEvent::Damaged`.
+    pub fn scrub(&mut self) {
+        self.scrub.is_urgent = true;
+    }
+
+    /// Rounds of scrubbing that have ended, and whether one is under way.
+    pub fn scrubbed(&self) -> (u64, bool) {
+        (self.scrub.rounds, self.scrub.is_urgent || self.scrub.from > 0)
+    }
+
+    pub(super) fn scrub_deadline(&self) -> Option<Instant> {
+        self.scrub.due.filter(|_| !self.scrub.reading && self.options.scrub_ms > 0)
+    }
+
+    pub(super) fn scrub_uses(&self, number: u64) -> bool {
+        self.scrub.reading && self.scrub.number == number
+    }
+
+    /// Reads the next piece when it is due.
+    pub(super) fn start_scrub(&mut self, cx: &mut StoreCx<'_>) {
+        if self.scrub.reading || (self.options.scrub_ms == 0 && !self.scrub.is_urgent) {
+            return;
+        }
+        let due = *self.scrub.due.get_or_insert(cx.now.mono.plus_ms(self.scrub_pause_ms(0)));
+        if due > cx.now.mono && !self.scrub.is_urgent {
+            return;
+        }
+        while let Some(mut cursor) = self.scrub.cursor.take().or_else(|| self.next_scrubbed()) {
+            if self.scrub_on(cx, &mut cursor)
+                && let Some(op) = cursor.read()
+            {
+                self.scrub.reading = true;
+                self.scrub.cursor = Some(cursor);
+                return self.disk(cx, Purpose::Scrub, op);
+            }
+        }
+        self.scrub = Scrub { rounds: self.scrub.rounds + 1, ..Scrub::default() };
+    }
+
+    /// Verifies what has been read; false at the end of the table.
+    fn scrub_on(&mut self, cx: &mut StoreCx<'_>, cursor: &mut Cursor) -> bool {
+        loop {
+            match cursor.settle(&mut self.cache) {
+                Step::Entry => cursor.skip_block(),
+                Step::Damaged(reason) => {
+                    if let Some((table, at)) = cursor.place() {
+                        self.report_damage(cx, &table, at, reason);
+                    }
+                    cursor.skip_block();
+                }
+                Step::Missing => return true,
+                Step::End => return false,
+            }
+        }
+    }
+
+    /// The next table of the round. Its file stays while a read of it is under way; then the round goes on with another
+    /// if it is gone.
+    fn next_scrubbed(&mut self) -> Option<Cursor> {
+        let from = self.scrub.from;
+        let next = self.levels.all().map(|table| table.meta.number).filter(|number| *number >= from).min()?;
+        self.scrub.from = next + 1;
+        self.scrub.number = next;
+        self.levels.runs().iter().find_map(|run| {
+            let at = run.iter().position(|table| table.meta.number == next)?;
+            Some(Cursor::new(run, at, at + 1, Reading::Bulk))
+        })
+    }
+
+    pub(super) fn on_scrub_read(&mut self, cx: &mut StoreCx<'_>, result: DiskResult) {
+        self.scrub.reading = false;
+        let is_live = self.levels.all().any(|table| table.meta.number == self.scrub.number);
+        let Some(mut cursor) = self.scrub.cursor.take().filter(|_| is_live) else {
+            return self.after_read(cx);
+        };
+        match result {
+            DiskResult::Data(data) => {
+                self.stats.scrubbed_bytes += data.len() as u64;
+                self.scrub.due = Some(cx.now.mono.plus_ms(self.scrub_pause_ms(data.len() as u64)));
+                cursor.on_data(data);
+            }
+            DiskResult::Failed(error) => {
+                if let Some((table, at)) = cursor.place() {
+                    self.report_damage(cx, &table, at, error.text);
+                }
+                cursor.reading = false;
+                cursor.skip_block();
+            }
+            _ => {}
+        }
+        self.scrub.cursor = Some(cursor);
+        self.after_read(cx);
+    }
+
+    /// The pause after a piece, so that a round takes the configured time.
+    fn scrub_pause_ms(&self, piece: u64) -> u64 {
+        let (_, bytes) = self.tables();
+        let share = u128::from(self.options.scrub_ms) * u128::from(piece.max(1)) / u128::from(bytes.max(1));
+        (share as u64).clamp(1, PAUSE_MAX_MS)
+    }
+}

@@ -1,0 +1,188 @@
+//! Data blocks: entries in order of their keys, each key without what it shares with the one before; every sixteenth
+//! stands whole, and where those stand is listed at the end.
+
+use super::super::codec::{Reader, put_varint};
+use alloc::vec::Vec;
+use bytes::Bytes;
+use core::ops::Range;
+
+/// Entries between two whole keys.
+const RESTART_EVERY: usize = 16;
+
+#[derive(Debug, Clone, Default)]
+pub(super) struct BlockBuilder {
+    data: Vec<u8>,
+    restarts: Vec<u32>,
+    entries: usize,
+    last: Vec<u8>,
+}
+
+impl BlockBuilder {
+    pub(super) fn len(&self) -> usize {
+        self.data.len() + self.restarts.len() * 4
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries == 0
+    }
+
+    pub(super) fn push(&mut self, name: &[u8], body: &[u8]) {
+        let shared = if self.entries.is_multiple_of(RESTART_EVERY) {
+            self.restarts.push(self.data.len() as u32);
+            0
+        } else {
+            name.iter().zip(&self.last).take_while(|(a, b)| a == b).count()
+        };
+        for number in [shared, name.len() - shared, body.len()] {
+            put_varint(&mut self.data, number as u64);
+        }
+        self.data.extend_from_slice(&name[shared..]);
+        self.data.extend_from_slice(body);
+        self.entries += 1;
+        self.last.clear();
+        self.last.extend_from_slice(name);
+    }
+
+    /// The block as it is written; the builder is empty then, and keeps its memory.
+    pub(super) fn finish(&mut self, emit: impl FnOnce(&[u8])) {
+        for restart in &self.restarts {
+            self.data.extend_from_slice(&restart.to_le_bytes());
+        }
+        self.data.extend_from_slice(&(self.restarts.len() as u32).to_le_bytes());
+        emit(&self.data);
+        self.data.clear();
+        self.restarts.clear();
+        self.entries = 0;
+        self.last.clear();
+    }
+}
+
+/// A verified data block.
+#[derive(Debug, Clone)]
+pub(in super::super) struct Block {
+    data: Bytes,
+    /// Where the entries end and the list of restarts begins.
+    end: usize,
+    restarts: usize,
+}
+
+/// An entry's place in its block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(in super::super) struct Spot {
+    body: (usize, usize),
+    next: usize,
+}
+
+impl Block {
+    pub(super) fn open(data: Bytes) -> Option<Self> {
+        let at = data.len().checked_sub(4)?;
+        let restarts = Reader(&data[at..]).u32()? as usize;
+        let end = restarts.checked_mul(4).and_then(|bytes| at.checked_sub(bytes))?;
+        (restarts > 0).then_some(Self { data, end, restarts })
+    }
+
+    /// Bytes that the block takes in memory.
+    pub(in super::super) fn bytes(&self) -> usize {
+        self.data.len() + 96
+    }
+
+    /// Copies the block out of a larger piece that was read with it.
+    pub(in super::super) fn detach(&mut self) {
+        self.data = Bytes::copy_from_slice(&self.data);
+    }
+
+    /// The bytes that hold its bodies.
+    pub(in super::super) fn owner(&self) -> &Bytes {
+        &self.data
+    }
+
+    pub(in super::super) fn body(&self, spot: Spot) -> &[u8] {
+        self.data.get(spot.body.0..spot.body.1).unwrap_or_default()
+    }
+
+    /// The entry at `at`: the length that its key shares, the rest of it, and the body's spot.
+    fn raw(&self, at: usize) -> Option<(usize, Range<usize>, Spot)> {
+        let entries = self.data.get(..self.end)?;
+        let mut reader = Reader(entries.get(at..)?);
+        let (shared, rest, body) = (reader.len()?, reader.len()?, reader.len()?);
+        let start = self.end - reader.0.len();
+        let middle = start.checked_add(rest)?;
+        let next = middle.checked_add(body).filter(|next| *next <= self.end)?;
+        Some((shared, start..middle, Spot { body: (middle, next), next }))
+    }
+
+    fn restart(&self, number: usize) -> Option<usize> {
+        let at = self.end + number * 4;
+        Some(Reader(self.data.get(at..at + 4)?).u32()? as usize)
+    }
+
+    /// The place of the last whole key at or before `name` (before it if `strictly`), or of the first.
+    fn restart_for(&self, name: &[u8], strictly: bool) -> Option<usize> {
+        let (mut low, mut high) = (1, self.restarts);
+        while low < high {
+            let middle = usize::midpoint(low, high);
+            let key = self.raw(self.restart(middle)?).and_then(|(_, key, _)| self.data.get(key))?;
+            let is_left = if strictly { key < name } else { key <= name };
+            if is_left { low = middle + 1 } else { high = middle }
+        }
+        self.restart(low - 1)
+    }
+
+    /// The entry that begins at `at`; `key` holds the one before and becomes this one's. A block has been verified: an
+    /// entry that does not decode ends it.
+    fn entry(&self, at: usize, key: &mut Vec<u8>) -> Option<Spot> {
+        let (shared, rest, spot) = self.raw(at)?;
+        key.truncate(shared);
+        key.extend_from_slice(&self.data[rest]);
+        Some(spot)
+    }
+
+    /// The first entry; its key goes to `key`.
+    pub(in super::super) fn first(&self, key: &mut Vec<u8>) -> Option<Spot> {
+        key.clear();
+        self.entry(0, key)
+    }
+
+    /// The entry after `spot`, whose key `key` holds.
+    pub(in super::super) fn next(&self, spot: Spot, key: &mut Vec<u8>) -> Option<Spot> {
+        self.entry(spot.next, key)
+    }
+
+    /// The first entry at or after `name` (after it if `exclusive`).
+    pub(in super::super) fn seek(&self, name: &[u8], exclusive: bool, key: &mut Vec<u8>) -> Option<Spot> {
+        let mut at = self.restart_for(name, false)?;
+        key.clear();
+        loop {
+            let spot = self.entry(at, key)?;
+            if &key[..] > name || (!exclusive && &key[..] == name) {
+                return Some(spot);
+            }
+            at = spot.next;
+        }
+    }
+
+    /// The last entry before `name` (the last of all without one).
+    pub(in super::super) fn before(&self, name: Option<&[u8]>, key: &mut Vec<u8>) -> Option<Spot> {
+        let mut at = match name {
+            Some(name) => self.restart_for(name, true)?,
+            None => self.restart(self.restarts - 1)?,
+        };
+        let mut found = None;
+        let mut current = Vec::with_capacity(key.capacity());
+        while let Some(spot) = self.entry(at, &mut current) {
+            if name.is_some_and(|name| &current[..] >= name) {
+                break;
+            }
+            key.clear();
+            key.extend_from_slice(&current);
+            (found, at) = (Some(spot), spot.next);
+        }
+        found
+    }
+
+    /// The body of `name`.
+    pub(in super::super) fn get(&self, name: &[u8], key: &mut Vec<u8>) -> Option<&[u8]> {
+        let spot = self.seek(name, false, key).filter(|_| &key[..] == name)?;
+        Some(self.body(spot))
+    }
+}

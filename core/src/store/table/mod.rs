@@ -1,0 +1,169 @@
+//! Sorted string tables (FORMAT.md): data blocks, then per partition a filter and an index, then the list of partitions
+//! and a footer. Each part has a checksum bound to its file and place, so that a misdirected write is seen. Everything is
+//! verified when it is read.
+
+mod block;
+mod builder;
+mod format;
+mod index;
+
+pub(super) use block::{Block, Spot};
+pub(super) use builder::Builder;
+pub(super) use format::{FOOTER, Footer, hash};
+pub(super) use index::Handle;
+
+use crate::base::{RecordKey, Stamp};
+use crate::io::{FileKind, FileName};
+use alloc::string::String;
+use alloc::vec::Vec;
+use bytes::Bytes;
+use format::{damaged, may_hold, verified};
+use index::Index;
+use serde::{Deserialize, Serialize};
+
+/// What the manifest knows of a table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct TableMeta {
+    pub(super) number: u64,
+    pub(super) level: u8,
+    pub(super) len: u64,
+    pub(super) entries: u64,
+    /// The first and the last key, as they are ordered.
+    pub(super) first: Bytes,
+    pub(super) last: Bytes,
+    /// The stamp range: a record above the highest need not be looked for here.
+    pub(super) lowest: Stamp,
+    pub(super) highest: Stamp,
+    /// Tombstones, erasures and records that expire.
+    pub(super) may_go: u64,
+}
+
+impl TableMeta {
+    pub(super) fn file(&self) -> FileName {
+        FileName::new(FileKind::Table, self.number)
+    }
+
+    pub(super) fn covers(&self, name: &[u8]) -> bool {
+        *name >= *self.first && *name <= *self.last
+    }
+
+    /// Whether the two share a stretch of keys.
+    pub(super) fn overlaps(&self, first: &[u8], last: &[u8]) -> bool {
+        *self.first <= *last && *self.last >= *first
+    }
+}
+
+/// A run of blocks with its own filter and index.
+#[derive(Debug, Clone)]
+struct Partition {
+    filter: Bytes,
+    index: Index,
+}
+
+/// A table ready to be read.
+#[derive(Debug, Clone)]
+pub(super) struct Table {
+    pub(super) meta: TableMeta,
+    partitions: Vec<Partition>,
+}
+
+/// A block's number: partition, and place in its index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub(super) struct BlockAt {
+    partition: usize,
+    block: usize,
+}
+
+impl Table {
+    /// Opens a table from its partitions' parts as they were read: everything from `footer.parts_at` to the footer.
+    pub(super) fn open(meta: TableMeta, footer: &Footer, parts: &Bytes) -> Result<Self, String> {
+        let number = meta.number;
+        let part = |(offset, len): (u64, u32)| {
+            let start = offset.checked_sub(footer.parts_at).and_then(|at| usize::try_from(at).ok());
+            let end =
+                start.and_then(|start| start.checked_add(len as usize)).filter(|end| *end <= parts.len());
+            let (Some(start), Some(end)) = (start, end) else {
+                return Err(damaged(number, offset));
+            };
+            verified(number, offset, &parts.slice(start..end))
+        };
+        let list = part(footer.list)?;
+        let places = format::decode_list(&list).ok_or_else(|| damaged(number, footer.list.0))?;
+        let mut partitions = Vec::with_capacity(places.len());
+        for (filter, index) in places {
+            let index =
+                Index::decode(part(index)?, footer.parts_at).ok_or_else(|| damaged(number, index.0))?;
+            let at = filter.0;
+            let filter = part(filter)?;
+            if filter.len() < 8 {
+                return Err(damaged(number, at));
+            }
+            partitions.push(Partition { filter, index });
+        }
+        Ok(Self { meta, partitions })
+    }
+
+    /// The same table on another level.
+    pub(super) fn moved(&self, level: u8) -> Self {
+        Self { meta: TableMeta { level, ..self.meta.clone() }, partitions: self.partitions.clone() }
+    }
+
+    fn partition_for(&self, name: &[u8]) -> usize {
+        self.partitions.partition_point(|partition| partition.index.first() <= name).saturating_sub(1)
+    }
+
+    /// Whether the filter leaves a chance that the key of this hash is here.
+    pub(super) fn may_hold(&self, name: &[u8], hash: u64) -> bool {
+        may_hold(&self.partitions[self.partition_for(name)].filter, hash)
+    }
+
+    /// The block that holds the first entry at or after `name`, if it is not past the block's end: then the next does.
+    pub(super) fn block_for(&self, name: &[u8]) -> BlockAt {
+        let partition = self.partition_for(name);
+        BlockAt { partition, block: self.partitions[partition].index.block_for(name) }
+    }
+
+    pub(super) fn handle(&self, at: BlockAt) -> Option<Handle> {
+        self.partitions.get(at.partition)?.index.handle(at.block)
+    }
+
+    pub(super) fn block_after(&self, at: BlockAt) -> BlockAt {
+        let BlockAt { partition, block } = at;
+        match self.partitions.get(partition) {
+            Some(held) if block + 1 < held.index.len() => BlockAt { partition, block: block + 1 },
+            _ => BlockAt { partition: partition + 1, block: 0 },
+        }
+    }
+
+    pub(super) fn block_before(&self, at: BlockAt) -> Option<BlockAt> {
+        if let Some(block) = at.block.checked_sub(1) {
+            return Some(BlockAt { partition: at.partition, block });
+        }
+        let partition = at.partition.checked_sub(1)?;
+        let block = self.partitions.get(partition)?.index.len().checked_sub(1)?;
+        Some(BlockAt { partition, block })
+    }
+
+    /// The stretch of keys that a block may hold: from its first key to that of the next block, or the table's last.
+    pub(super) fn span(&self, at: BlockAt) -> (RecordKey, RecordKey) {
+        let first = self.partitions.get(at.partition).map_or(&b""[..], |held| held.index.separator(at.block));
+        let next = self.block_after(at);
+        let end = self.partitions.get(next.partition).map(|held| held.index.separator(next.block));
+        let first = if first.len() < 2 { &self.meta.first } else { first };
+        (super::entry::decode_key(first), super::entry::decode_key(end.unwrap_or(&self.meta.last)))
+    }
+
+    /// Bytes of the filters and the indexes in memory.
+    pub(super) fn memory(&self) -> usize {
+        self.partitions.iter().map(|held| held.filter.len() + held.index.bytes() + 96).sum()
+    }
+
+    /// The verified block of a handle, from its bytes as they were read.
+    pub(super) fn decode(&self, handle: Handle, data: &Bytes) -> Result<Block, String> {
+        let body = verified(self.meta.number, handle.offset, data)?;
+        Block::open(body).ok_or_else(|| damaged(self.meta.number, handle.offset))
+    }
+}
+
+#[cfg(test)]
+mod tests;
