@@ -1,12 +1,26 @@
 //! CRC32C for everything on disk and on the wire, CRC16/XMODEM for slots.
 
+#[cfg(not(feature = "hardware-crc"))]
+use crc::CRC_32_ISCSI;
 use crc::{CRC_16_XMODEM, Crc};
 
 static CRC16: Crc<u16> = Crc::<u16>::new(&CRC_16_XMODEM);
 
+#[cfg(not(feature = "hardware-crc"))]
+static CRC32C: Crc<u32, crc::Table<16>> = Crc::<u32, crc::Table<16>>::new(&CRC_32_ISCSI);
+
 /// CRC32C of `parts` in order, as if they were one slice.
 pub fn crc32c(parts: &[&[u8]]) -> u32 {
-    parts.iter().fold(0, |crc, part| crc32c::crc32c_append(crc, part))
+    #[cfg(feature = "hardware-crc")]
+    return parts.iter().fold(0, |crc, part| crc32c::crc32c_append(crc, part));
+    #[cfg(not(feature = "hardware-crc"))]
+    {
+        let mut digest = CRC32C.digest();
+        for part in parts {
+            digest.update(part);
+        }
+        digest.finalize()
+    }
 }
 
 /// CRC16/XMODEM, the hash of Redis Cluster slots.

@@ -66,16 +66,13 @@ impl Store {
         let number = self.take_file_number();
         let tail = self.tail.map(|tail| tail.segment);
         let fits = |(free, room): &(u64, u64)| *room >= capacity && Some(*free) != tail;
-        let op = match self.free.iter().position(fits) {
-            Some(at) => {
-                let (old, room) = self.free.remove(at);
-                self.creating = Some((number, room));
-                DiskOp::Rename { from: wal_file(old), to: wal_file(number) }
-            }
-            None => {
-                self.creating = Some((number, capacity));
-                DiskOp::Create { file: wal_file(number), preallocate: capacity }
-            }
+        let op = if let Some(at) = self.free.iter().position(fits) {
+            let (old, room) = self.free.remove(at);
+            self.creating = Some((number, room));
+            DiskOp::Rename { from: wal_file(old), to: wal_file(number) }
+        } else {
+            self.creating = Some((number, capacity));
+            DiskOp::Create { file: wal_file(number), preallocate: capacity }
         };
         self.disk(cx, Purpose::SegmentMake, op);
     }

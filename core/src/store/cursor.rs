@@ -122,14 +122,10 @@ impl Cursor {
     }
 
     fn enter(&mut self, block: Arc<Block>, spot: Option<Spot>) {
-        match spot {
-            Some(spot) => (self.spot, self.is_on, self.block) = (spot, true, Some(block)),
-            None => {
-                (self.is_on, self.block) = (false, None);
-                if let Some(table) = self.table() {
-                    self.block_at = table.block_after(self.block_at);
-                }
-            }
+        if let Some(spot) = spot {
+            (self.spot, self.is_on, self.block) = (spot, true, Some(block));
+        } else {
+            self.skip_block();
         }
     }
 

@@ -165,6 +165,7 @@ pub(super) fn is_settled_garbage(body: &[u8], upto: Stamp) -> bool {
 }
 
 /// The record of `body` (`None`: an erasure). A large value becomes a slice of `owner`, which holds `body`.
+#[expect(clippy::option_option, reason = "undecodable bytes, an erasure, a record")]
 pub(super) fn decode(body: &[u8], owner: Option<&Bytes>) -> Option<Option<Record>> {
     let Rank { ballot, erases } = rank(body)?;
     if erases {

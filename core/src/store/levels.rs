@@ -103,9 +103,9 @@ pub(super) fn choose(
     let mut scores = [0; LEVELS];
     scores[0] = (flushed.len() * 100 / LEVEL_0_TABLES) as u64;
     let mut target = base.max(1);
-    for level in 1..LEVELS - 1 {
+    for (level, score) in scores.iter_mut().enumerate().take(LEVELS - 1).skip(1) {
         let bytes: u64 = free(level).map(|meta| meta.len).sum();
-        scores[level] = bytes.saturating_mul(100) / target;
+        *score = bytes.saturating_mul(100) / target;
         target = target.saturating_mul(GROWTH);
     }
     let mut order: Vec<usize> = (0..LEVELS - 1).filter(|level| scores[*level] >= 100).collect();

@@ -283,7 +283,9 @@ impl Segment {
                 return Ok((last, self.end_at(at, last + 1)));
             };
             payload.clear();
-            pages.iter().for_each(|page| page.append_payload(&mut payload));
+            for page in pages {
+                page.append_payload(&mut payload);
+            }
             visit(last + 1, &payload)?;
             last += 1;
             at += pages.len();

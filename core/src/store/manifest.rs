@@ -217,12 +217,12 @@ impl Store {
             Stage::Append => {
                 self.manifest.pages += installing.pages;
                 self.manifest.group += 1;
-                return self.on_installed(cx, installing.install);
+                return self.on_installed(cx, &installing.install);
             }
             Stage::Replaced => {
                 let generation = self.manifest.generation + 1;
                 self.manifest = ManifestTail::replaced(generation, installing.pages as usize * PAGE);
-                return self.on_installed(cx, installing.install);
+                return self.on_installed(cx, &installing.install);
             }
         };
         installing.stage = stage;
@@ -266,7 +266,7 @@ impl Store {
         }
     }
 
-    fn on_installed(&mut self, cx: &mut StoreCx<'_>, install: Install) {
+    fn on_installed(&mut self, cx: &mut StoreCx<'_>, install: &Install) {
         self.levels.change(&install.removed, &install.added);
         self.levels_changed = true;
         if install.kind != InstallKind::Move {

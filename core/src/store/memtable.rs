@@ -55,7 +55,6 @@ pub(super) struct Held<'a> {
 pub(super) struct Position {
     leaf: usize,
     place: usize,
-    keys: u32,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -223,12 +222,7 @@ impl Memtable {
             Ok((leaf, place)) => (leaf, place + usize::from(exclusive)),
             Err(at) => at,
         };
-        Position { leaf, place, keys: self.keys }
-    }
-
-    /// Whether nothing has been inserted since the position was found.
-    pub(super) fn is_current(&self, position: Position) -> bool {
-        position.keys == self.keys
+        Position { leaf, place }
     }
 
     /// The entry after the position.
@@ -243,25 +237,11 @@ impl Memtable {
 
     /// The position behind the entry after `position`.
     pub(super) fn step(&self, position: Position) -> Position {
-        let Position { leaf, place, keys } = position;
+        let Position { leaf, place } = position;
         match self.leaves.get(leaf) {
-            Some(places) if place < places.len() => Position { leaf, place: place + 1, keys },
-            _ => Position { leaf: leaf + 1, place: 1, keys },
+            Some(places) if place < places.len() => Position { leaf, place: place + 1 },
+            _ => Position { leaf: leaf + 1, place: 1 },
         }
-    }
-
-    /// The last entry before `key` (at or before it if `inclusive`); before the end without a key.
-    pub(super) fn before(&self, key: Option<&[u8]>, inclusive: bool) -> Option<Held<'_>> {
-        let (leaf, place) = match key.map(|key| self.locate(key)) {
-            Some(Ok((leaf, place))) => (leaf, place + usize::from(inclusive)),
-            Some(Err(at)) => at,
-            None => (self.leaves.len().checked_sub(1)?, LEAF),
-        };
-        let at = match place.min(self.leaves.get(leaf)?.len()) {
-            0 => self.leaves.get(leaf.checked_sub(1)?)?.last()?,
-            place => &self.leaves[leaf][place - 1],
-        };
-        Some(self.held(self.item(at.item)))
     }
 }
 
@@ -302,11 +282,7 @@ mod tests {
                 let after = memtable.at(memtable.seek(key, true)).map(|held| held.key.to_vec());
                 let bounds = (core::ops::Bound::Excluded(key.clone()), core::ops::Bound::Unbounded);
                 prop_assert_eq!(after, model.range(bounds).next().map(|(key, _)| key.clone()));
-                let before = memtable.before(Some(key), false).map(|held| held.key.to_vec());
-                prop_assert_eq!(before, model.range(..key.clone()).next_back().map(|(key, _)| key.clone()));
             }
-            let last = memtable.before(None, true).map(|held| held.key.to_vec());
-            prop_assert_eq!(last, model.keys().next_back().cloned());
         }
     }
 }

@@ -9,6 +9,8 @@ use super::memtable::{Memtable, Position};
 use super::table::{Builder, Table, hash};
 use super::{Purpose, Store, StoreCx};
 use crate::io::{DiskOp, DiskResult, FileKind, FileName};
+use alloc::boxed::Box;
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -27,6 +29,9 @@ enum Source {
     Memory(Arc<Memtable>, Position),
     Run(Cursor),
 }
+
+/// The cursor that met a damaged block, and what was found.
+type Damage = Box<(Cursor, String)>;
 
 impl Source {
     fn key(&self) -> Option<&[u8]> {
@@ -228,7 +233,7 @@ impl Store {
                     *self.merge_slot(kind) = Some(merge);
                     return;
                 }
-                Err((cursor, reason)) => return self.abandon_damaged(cx, merge, &cursor, reason),
+                Err(damage) => return self.abandon_damaged(cx, &merge, &damage.0, damage.1),
             }
             if !self.emit_next(&mut merge) {
                 merge.ended = true;
@@ -273,11 +278,7 @@ impl Store {
     }
 
     /// Makes every source stand at its next entry; the reads of those whose block is missing. The cursor that met damage.
-    #[expect(clippy::type_complexity, reason = "two outcomes of one private step")]
-    fn settle_sources(
-        &mut self,
-        merge: &mut Merge,
-    ) -> Result<Vec<(usize, DiskOp)>, (Cursor, alloc::string::String)> {
+    fn settle_sources(&mut self, merge: &mut Merge) -> Result<Vec<(usize, DiskOp)>, Damage> {
         let mut missing = Vec::new();
         for (number, source) in merge.sources.iter_mut().enumerate() {
             let Source::Run(cursor) = source else {
@@ -288,7 +289,7 @@ impl Store {
             }
             match cursor.settle(&mut self.cache) {
                 Step::Missing => missing.extend(cursor.read().map(|op| (number, op))),
-                Step::Damaged(reason) => return Err((cursor.clone(), reason)),
+                Step::Damaged(reason) => return Err(Box::new((cursor.clone(), reason))),
                 Step::Entry | Step::End => {}
             }
         }
@@ -376,7 +377,7 @@ impl Store {
             DiskResult::Failed(error) => {
                 let cursor = cursor.clone();
                 if let Some(merge) = self.merge_slot(kind).take() {
-                    self.abandon_damaged(cx, merge, &cursor, error.text);
+                    self.abandon_damaged(cx, &merge, &cursor, error.text);
                 }
                 return;
             }
@@ -397,13 +398,7 @@ impl Store {
     }
 
     /// A block of an input is damaged: the tables stay as they are until the damage is repaired.
-    fn abandon_damaged(
-        &mut self,
-        cx: &mut StoreCx<'_>,
-        merge: Merge,
-        cursor: &Cursor,
-        reason: alloc::string::String,
-    ) {
+    fn abandon_damaged(&mut self, cx: &mut StoreCx<'_>, merge: &Merge, cursor: &Cursor, reason: String) {
         self.remove_all(cx, &merge.files());
         if let Some((table, at)) = cursor.place() {
             self.report_damage(cx, &table, at, reason);

@@ -33,9 +33,10 @@ use levels::Levels;
 use manifest::{Install, ManifestTail};
 use memtable::Memtable;
 use merge::{Merge, MergeKind};
-use reads::ReadJob;
+use reads::GetJob;
 use recovery::Recovery;
 use reserve::Reserve;
+use scan::ScanJob;
 use scrub::Scrub;
 use table::BlockAt;
 
@@ -176,6 +177,28 @@ struct Frozen {
     group: u64,
 }
 
+/// A read that waits for the disk.
+#[derive(Debug, Clone)]
+enum ReadJob {
+    Get(GetJob),
+    Scan(ScanJob),
+}
+
+impl ReadJob {
+    fn uses(&self, number: u64) -> bool {
+        match self {
+            Self::Get(job) => job.uses(number),
+            Self::Scan(job) => job.uses(number),
+        }
+    }
+
+    fn pin(&mut self, memtable: &Arc<Memtable>) {
+        if let Self::Scan(job) = self {
+            job.pin(memtable);
+        }
+    }
+}
+
 /// What a disk operation in flight is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Purpose {
@@ -280,6 +303,7 @@ const FULL_RETRY_MS: u64 = 500;
 
 /// The engine of one shard.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each says whether another piece of work is under way")]
 pub struct Store {
     options: StoreOptions,
     tickets: u64,
@@ -439,11 +463,13 @@ impl Store {
     /// Stores a record unless one with a ballot at least as high is there; the highest ballot wins whatever the order.
     /// Returns the LSN that must be durable before the outcome may be acknowledged: its own, or that of the record in
     /// its way.
+    #[expect(clippy::needless_pass_by_value, reason = "the store takes the record over")]
     pub fn put(&mut self, _cx: &mut StoreCx<'_>, key: RecordKey, record: Record) -> Lsn {
         self.apply(&key, record.ballot, Some(&record))
     }
 
     /// Removes the record of `key` unless its ballot is above `upto` (hints, after delivery).
+    #[expect(clippy::needless_pass_by_value, reason = "as put does")]
     pub fn erase(&mut self, _cx: &mut StoreCx<'_>, key: RecordKey, upto: Stamp) -> Lsn {
         self.apply(&key, upto, None)
     }

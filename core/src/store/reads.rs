@@ -2,21 +2,13 @@
 
 use super::cache::BlockCache;
 use super::entry::{self, Rank};
-use super::memtable::Memtable;
-use super::scan::ScanJob;
 use super::table::{BlockAt, Handle, Table, hash};
-use super::{Lookup, Lsn, Purpose, ReadToken, Store, StoreCx, StoreEvent};
+use super::{Lookup, Lsn, Purpose, ReadJob, ReadToken, Store, StoreCx, StoreEvent};
 use crate::base::{Counter, Record, RecordKey, Stamp};
 use crate::io::{DiskOp, DiskResult};
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-
-/// A read that waits for the disk.
-#[derive(Debug, Clone)]
-pub(super) enum ReadJob {
-    Get(GetJob),
-    Scan(ScanJob),
-}
 
 /// The best entry found so far.
 #[derive(Debug, Clone)]
@@ -46,20 +38,9 @@ pub(super) struct GetJob {
     version: u64,
 }
 
-impl ReadJob {
+impl GetJob {
     pub(super) fn uses(&self, number: u64) -> bool {
-        match self {
-            Self::Get(job) => {
-                job.left.iter().chain([&job.reading.0]).any(|table| table.meta.number == number)
-            }
-            Self::Scan(job) => job.uses(number),
-        }
-    }
-
-    pub(super) fn pin(&mut self, memtable: &Arc<Memtable>) {
-        if let Self::Scan(job) = self {
-            job.pin(memtable);
-        }
+        self.left.iter().chain([&self.reading.0]).any(|table| table.meta.number == number)
     }
 }
 
@@ -253,7 +234,7 @@ impl Store {
         cx: &mut StoreCx<'_>,
         table: &Arc<Table>,
         at: BlockAt,
-        reason: alloc::string::String,
+        reason: String,
     ) {
         if self.damaged.entry(table.meta.number).or_default().insert(at) {
             let (first, last) = table.span(at);

@@ -289,7 +289,9 @@ impl Store {
                 changes.push((name.to_vec(), rank, body.to_vec()));
             })?;
             changes.pop();
-            changes.iter().for_each(|(name, rank, body)| insert(name, *rank, body));
+            for (name, rank, body) in &changes {
+                insert(name, *rank, body);
+            }
             replayed
         } else {
             wal::replay(&segments, first_group, insert)?

@@ -3,8 +3,7 @@
 use super::cursor::{Cursor, Step};
 use super::entry::{self, Rank};
 use super::memtable::{Held, Memtable};
-use super::reads::ReadJob;
-use super::{Lsn, Purpose, ReadToken, Store, StoreCx, StoreEvent};
+use super::{Lsn, Purpose, ReadJob, ReadToken, Store, StoreCx, StoreEvent};
 use crate::base::{Counter, Record, RecordKey};
 use crate::io::DiskResult;
 use alloc::sync::Arc;
@@ -39,6 +38,7 @@ impl ScanJob {
 impl Store {
     /// Records from `from` (excluded if `exclusive`) up to `to` (excluded; `None` = end), at most `limit` records and about
     /// `bytes` bytes (at least one record). `StoreEvent::Scanned` follows, perhaps within this call.
+    #[expect(clippy::needless_pass_by_value, reason = "the caller is done with its bounds")]
     pub fn scan(
         &mut self,
         cx: &mut StoreCx<'_>,

@@ -116,14 +116,13 @@ impl Block {
         Some(Reader(self.data.get(at..at + 4)?).u32()? as usize)
     }
 
-    /// The place of the last whole key at or before `name` (before it if `strictly`), or of the first.
-    fn restart_for(&self, name: &[u8], strictly: bool) -> Option<usize> {
+    /// The place of the last whole key at or before `name`, or of the first.
+    fn restart_for(&self, name: &[u8]) -> Option<usize> {
         let (mut low, mut high) = (1, self.restarts);
         while low < high {
             let middle = usize::midpoint(low, high);
             let key = self.raw(self.restart(middle)?).and_then(|(_, key, _)| self.data.get(key))?;
-            let is_left = if strictly { key < name } else { key <= name };
-            if is_left { low = middle + 1 } else { high = middle }
+            if key <= name { low = middle + 1 } else { high = middle }
         }
         self.restart(low - 1)
     }
@@ -150,7 +149,7 @@ impl Block {
 
     /// The first entry at or after `name` (after it if `exclusive`).
     pub(in super::super) fn seek(&self, name: &[u8], exclusive: bool, key: &mut Vec<u8>) -> Option<Spot> {
-        let mut at = self.restart_for(name, false)?;
+        let mut at = self.restart_for(name)?;
         key.clear();
         loop {
             let spot = self.entry(at, key)?;
@@ -159,25 +158,6 @@ impl Block {
             }
             at = spot.next;
         }
-    }
-
-    /// The last entry before `name` (the last of all without one).
-    pub(in super::super) fn before(&self, name: Option<&[u8]>, key: &mut Vec<u8>) -> Option<Spot> {
-        let mut at = match name {
-            Some(name) => self.restart_for(name, true)?,
-            None => self.restart(self.restarts - 1)?,
-        };
-        let mut found = None;
-        let mut current = Vec::with_capacity(key.capacity());
-        while let Some(spot) = self.entry(at, &mut current) {
-            if name.is_some_and(|name| &current[..] >= name) {
-                break;
-            }
-            key.clear();
-            key.extend_from_slice(&current);
-            (found, at) = (Some(spot), spot.next);
-        }
-        found
     }
 
     /// The body of `name`.

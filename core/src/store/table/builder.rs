@@ -79,10 +79,6 @@ impl Builder {
         self.number
     }
 
-    pub(in super::super) fn is_empty(&self) -> bool {
-        self.entries == 0
-    }
-
     /// Takes the built bytes with their file offset.
     pub(in super::super) fn take(&mut self) -> (u64, Bytes) {
         let (at, bytes) = (self.offset, core::mem::take(&mut self.built));

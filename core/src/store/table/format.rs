@@ -13,8 +13,6 @@ pub(in super::super) const FOOTER: usize = 64;
 const MAGIC: &[u8; 7] = b"SAMTABL";
 /// The version of the format of tables.
 const VERSION: u8 = 2;
-/// Bytes behind each part: how it is stored, and its checksum.
-pub(super) const TRAILER: usize = 5;
 const RAW: u8 = 0;
 const LZ4: u8 = 1;
 const FILTER_BITS_PER_KEY: usize = 10;

@@ -135,15 +135,6 @@ impl Table {
         }
     }
 
-    pub(super) fn block_before(&self, at: BlockAt) -> Option<BlockAt> {
-        if let Some(block) = at.block.checked_sub(1) {
-            return Some(BlockAt { partition: at.partition, block });
-        }
-        let partition = at.partition.checked_sub(1)?;
-        let block = self.partitions.get(partition)?.index.len().checked_sub(1)?;
-        Some(BlockAt { partition, block })
-    }
-
     /// The stretch of keys that a block may hold: from its first key to that of the next block, or the table's last.
     pub(super) fn span(&self, at: BlockAt) -> (RecordKey, RecordKey) {
         let first = self.partitions.get(at.partition).map_or(&b""[..], |held| held.index.separator(at.block));
