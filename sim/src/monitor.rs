@@ -4,8 +4,8 @@ use bytes::Bytes;
 use samara_core::base::{NodeId, OpId, Record, RequestId, Stamp};
 use samara_core::wire::{Answer, Envelope, Message};
 use std::collections::BTreeMap;
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// What has been promised and acknowledged, by node and key.
@@ -27,6 +27,8 @@ pub struct Monitor {
     acks: HashMap<(Bytes, Stamp), Vec<NodeId>>,
     /// (d) The ballot at which an operation was applied, in a chain of chosen records.
     applied: HashMap<(Bytes, OpId), Stamp>,
+    /// Keys on which a round has begun: from then on, an eventual write may be superseded by what could not see it.
+    rounds: HashSet<Bytes>,
     /// How many acknowledgements choose a record.
     majority: usize,
 }
@@ -77,6 +79,11 @@ impl Monitor {
     /// A monitor of keys with so many replicas.
     pub fn new(replication: u8) -> Self {
         Self { majority: usize::from(replication) / 2 + 1, ..Self::default() }
+    }
+
+    /// Whether a round has been begun on `key`, be it only to settle it.
+    pub fn saw_a_round(&self, key: &Bytes) -> bool {
+        self.rounds.contains(key)
     }
 
     /// The versions at which `value` was seen in a record of `key`.
@@ -133,6 +140,10 @@ impl Monitor {
                 if record.ballot.hlc > envelope.hlc {
                     return Err(format!("S2: {node} sent the ballot {} above its own clock", record.ballot));
                 }
+                Ok(())
+            }
+            Message::Prepare { key, .. } => {
+                self.rounds.insert(key.clone());
                 Ok(())
             }
             Message::Answer { request, answer } => match self.asked.get(&(node, to, *request)).cloned() {
@@ -196,6 +207,14 @@ impl Monitor {
             return Err(format!(
                 "{:?}: {node} acknowledged ballot {} of {:?} under its promise {}",
                 asked.kind, asked.ballot, asked.key, asked.promised
+            ));
+        }
+        // R5: what is below the accepted record under a higher promise is refused, not dropped.
+        let other = asked.held.is_some_and(|held| held > asked.ballot);
+        if asked.kind == Kind::Repair && other && asked.ballot < asked.promised {
+            return Err(format!(
+                "R5: {node} acknowledged a repair of {:?} at {} which it did not take, under its promise {}",
+                asked.key, asked.ballot, asked.promised
             ));
         }
         if next_granted && asked.promised > asked.next {

@@ -172,6 +172,10 @@ impl Step<'_> {
     fn version(&self) -> Option<Stamp> {
         self.versions.first().copied()
     }
+
+    fn is_unknown(&self) -> bool {
+        self.operation.outcome == Outcome::Unknown
+    }
 }
 
 impl Frame {
@@ -192,7 +196,7 @@ impl Frame {
 impl Search<'_> {
     /// Tries with few guesses first: most histories need none.
     fn run(mut self, key: &[u8]) -> Result<(), Broken> {
-        let all = self.free.iter().filter(|step| step.versions.is_empty()).count();
+        let all = self.free.iter().filter(|step| step.is_unknown()).count();
         for most in [0, 1, 3, 8].into_iter().filter(|most| *most < all) {
             self.seen.clear();
             if self.search(key, most).is_ok() {
@@ -236,17 +240,14 @@ impl Search<'_> {
             if choice >= group && frame.is_twin(self.free, at) {
                 continue;
             }
-            let guess = choice >= group && self.free[at].versions.is_empty();
-            if guess && frame.guesses >= guesses_max {
-                continue;
-            }
             let next = if choice < group {
                 Self::place_known(&mut self.values, self.known, self.slack, frame, choice, both, group)
             } else {
                 let limit = self.known[frame.placed].version();
                 Self::place_free(&mut self.values, &self.free[at], self.slack, frame, at, both, limit)
             };
-            let next = next.map(|next| self.without_the_passed(next));
+            let next = next.filter(|next| next.guesses <= guesses_max);
+            let next = next.map(|next| self.without_the_passed(next, guesses_max));
             if let Some(next) = next
                 && self.is_in_time(&next)
                 && self.seen.insert((next.placed, next.group, next.used.clone(), next.state))
@@ -257,11 +258,15 @@ impl Search<'_> {
         Err(Broken::Violated(self.words(key, furthest)))
     }
 
-    /// Operations whose versions have all been passed count as used: whether they were makes no difference any more.
-    fn without_the_passed(&self, mut frame: Frame) -> Frame {
+    /// Operations whose versions have all been passed, and that are no guesses, count as used: whether they were makes no
+    /// difference any more.
+    fn without_the_passed(&self, mut frame: Frame, guesses_max: usize) -> Frame {
+        let spent = frame.guesses >= guesses_max;
         for (at, step) in self.free.iter().enumerate() {
             match step.versions.last() {
-                Some(last) if *last < frame.state.version => frame.used[at / 64] |= 1 << (at % 64),
+                Some(last) if (spent || !step.is_unknown()) && *last < frame.state.version => {
+                    frame.used[at / 64] |= 1 << (at % 64)
+                }
                 _ => {}
             }
         }
@@ -319,13 +324,14 @@ impl Search<'_> {
         }
         let fitting = |version: &&Stamp| **version >= frame.state.version && Some(**version) <= limit;
         let version = step.versions.iter().filter(fitting).max().copied();
-        if version.is_none() && !step.versions.is_empty() {
+        // An unknown one may have a version that was never seen: that of an intermediate value of a combined round.
+        if version.is_none() && !step.is_unknown() {
             return None;
         }
         let state = advance(values, frame.state, step, version, slack, expired == 1)?;
         let mut used = frame.used.clone();
         used[at / 64] |= 1 << (at % 64);
-        let guesses = frame.guesses + usize::from(step.versions.is_empty());
+        let guesses = frame.guesses + usize::from(version.is_none());
         let state = State { unread: true, ..state };
         Some(Frame { placed: frame.placed, group: frame.group, used, state, guesses, next: 0 })
     }

@@ -8,6 +8,8 @@
 pub enum Bug {
     /// R5: a repair is stored although a higher promise or floor stands.
     R5RepairIgnoresPromises = 1,
+    /// R5: a repair below the accepted record is acknowledged without a look at the promise.
+    R5DroppedCountsAsKept,
     /// S4: the floor after a restart is zero.
     S4NoFloorAtRestart,
     /// C8: a strong read answers the highest record without a majority for it.
@@ -38,7 +40,7 @@ pub enum Bug {
     T2ExpiredValueCounts,
     /// S3: stamps are issued above the ceiling.
     S3StampAboveCeiling,
-    /// C1: a ballot is taken that is not above the operation id.
+    /// C1: a round goes on with one promise less than a majority.
     C1MinorityPrepare,
     /// C5: a round counts as chosen with one acknowledgement less than a majority.
     C5MinorityAccept,
@@ -50,6 +52,7 @@ impl Bug {
     /// All bugs with the name that the command line uses.
     pub const ALL: &'static [(Bug, &'static str)] = &[
         (Bug::R5RepairIgnoresPromises, "r5-repair-ignores-promises"),
+        (Bug::R5DroppedCountsAsKept, "r5-dropped-counts-as-kept"),
         (Bug::S4NoFloorAtRestart, "s4-no-floor-at-restart"),
         (Bug::C8ReadWithoutMajority, "c8-read-without-majority"),
         (Bug::C9WeakWithoutEvictedUpto, "c9-weak-without-evicted-upto"),

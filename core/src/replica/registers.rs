@@ -281,7 +281,7 @@ impl Replica {
         }
     }
 
-    /// R5. A record at or below the accepted one is dropped; a chosen one is always taken; any other not under a promise.
+    /// R5. A chosen record is always taken; any other not under a promise; one below the accepted one is dropped.
     #[expect(clippy::too_many_arguments, reason = "the rule's inputs, each of another type")]
     fn repair(
         &mut self,
@@ -296,14 +296,20 @@ impl Replica {
         let &Incoming { from, request } = incoming;
         let ballot = record.ballot;
         let accepted = Answer::Accepted { next_granted: false };
-        if ballot <= held {
+        if ballot == held {
             return self.answer(rx, from, request, accepted, held_lsn);
         }
+        // The promise comes before the comparison with what is held: a record above, accepted under a higher promise,
+        // need not have seen this one, and an acknowledgement would let a causal read answer what is then displaced.
         let promised = self.promises.of(key.slot, &key.key);
-        let free = chosen || planted::on(Bug::R5RepairIgnoresPromises);
-        if !free && promised.highest() > ballot {
+        let bound = !chosen && promised.highest() > ballot;
+        let early = planted::on(Bug::R5DroppedCountsAsKept) && ballot < held;
+        if bound && !early && !planted::on(Bug::R5RepairIgnoresPromises) {
             rx.cx.count(Counter::RepairRefused);
-            return Self::refuse(rx, from, request, Refusal::Ballot(promised.highest()));
+            return Self::refuse(rx, from, request, Refusal::Ballot(promised.highest().max(held)));
+        }
+        if ballot < held {
+            return self.answer(rx, from, request, accepted, held_lsn);
         }
         if let Some(refusal) = Self::pressure(rx, &record) {
             return Self::refuse(rx, from, request, refusal);
