@@ -87,6 +87,16 @@ impl<const W: usize> Open<W> {
     }
 }
 
+/// How much may still become of a configuration: reads that are done and writes that are free, against writes that are used.
+pub(crate) fn promise<const W: usize>(config: &Config<W>, open: &Open<W>) -> i64 {
+    let count =
+        |of: &dyn Fn(usize) -> u64| -> i64 { (0..W).map(|word| i64::from(of(word).count_ones())).sum() };
+    let done = count(&|word| config.done[word] & (open.observers[word] | open.others[word]));
+    let unknown = |word: usize| open.writes[word] & !open.known_writes[word];
+    let used = count(&|word| config.done[word] & unknown(word));
+    2 * done + count(&|word| config.free[word] | config.done[word] & open.known_writes[word]) - 2 * used
+}
+
 /// How many others of the same value one is compared with.
 const COMPARED_MAX: usize = 48;
 

@@ -18,8 +18,8 @@
 
 mod moves;
 
-use crate::configs::{Config, Met, Open, add, has, members, minus, prune, remove};
-use crate::kernel::{ABSENT, Act, Kernel, OTHER, Op, Test};
+use crate::configs::{Config, Met, Open, add, has, members, minus, promise, prune, remove};
+use crate::kernel::{ABSENT, Act, Kernel, OTHER, Op};
 use crate::slots::{NONE, Slots};
 use crate::witness::Trace;
 use std::time::Instant;
@@ -61,8 +61,9 @@ pub(crate) enum Found {
     Spent(usize),
 }
 
-/// Sizes of the frontier, one after the other.
-const CONFIGS: [usize; 4] = [256, 4_096, 65_536, 1 << 20];
+/// Sizes of the frontier, one after the other, and whether the search is greedy.
+const PASSES: [(usize, bool); 6] =
+    [(16, true), (128, true), (256, false), (4_096, false), (65_536, false), (1 << 20, false)];
 
 /// Searches with frontiers of growing size. `events`: how many events of the kernel count. `trace`: whether an order is wanted.
 pub(crate) fn search(
@@ -90,12 +91,17 @@ fn sized<const W: usize>(
     budget: &mut Budget,
 ) -> Found {
     let mut decided = 0;
-    for configs in CONFIGS {
+    for (configs, greedy) in PASSES {
+        if greedy && (trace || kernel.computed || kernel.expiring) {
+            continue;
+        }
         // A configuration may be in the frontier, in the next one, on the stack and among those met.
-        if configs > CONFIGS[0] && configs * size_of::<Config<W>>() * 8 > budget.memory {
+        if configs > 256 && configs * size_of::<Config<W>>() * 8 > budget.memory {
             break;
         }
         let mut search = Search::<W>::new(kernel, slots, configs, trace);
+        search.greedy = greedy;
+        search.incomplete = greedy.then_some(0);
         match search.run(events, budget) {
             Ok(found) => return found,
             Err(event) => decided = decided.max(event),
@@ -129,8 +135,9 @@ struct Search<'a, const W: usize> {
     called_setters: Vec<u32>,
     open_needs: Vec<u32>,
     open_takers: Vec<u32>,
-    /// Open operations that demand that a value is not there, or whose effect depends on it.
-    open_loose: usize,
+    /// Whether only what the returning operation needs is tried, and values are closed that may be wanted again: finds orders quickly, and
+    /// proves nothing when it finds none.
+    greedy: bool,
     trace: Trace,
     event: usize,
 }
@@ -161,7 +168,7 @@ impl<'a, const W: usize> Search<'a, W> {
             called_setters: vec![0; classes],
             open_needs: vec![0; classes],
             open_takers: vec![0; classes],
-            open_loose: 0,
+            greedy: false,
             trace: Trace::new(trace),
             event: 0,
         }
@@ -219,6 +226,11 @@ impl<'a, const W: usize> Search<'a, W> {
         self.kernel.positive && !self.kernel.expiring
     }
 
+    /// Whether it is placed as soon as the value is right. What may also be the first to see that a value has expired is not.
+    fn observes(&self, op: &Op) -> bool {
+        matches!(op.act, Act::Observe(test) if !(self.kernel.expiring && test.holds(ABSENT)))
+    }
+
     fn count_call(&mut self, at: u32) {
         let op = self.op(at);
         if let Some(class) = op.needs() {
@@ -242,9 +254,8 @@ impl<'a, const W: usize> Search<'a, W> {
             list.partition_point(|other| (rets[*other as usize], *other) < (rets[at as usize], at))
         };
         match op.act {
-            Act::Observe(test) => {
+            Act::Observe(test) if self.observes(&op) => {
                 add(&mut self.open.observers, slot);
-                self.open_loose += usize::from(matches!(test, Test::Not(_)));
                 for config in &mut self.configs {
                     if test.holds(config.value) && self.kernel.lives[config.life as usize].1 >= op.asked {
                         add(&mut config.done, slot);
@@ -267,7 +278,6 @@ impl<'a, const W: usize> Search<'a, W> {
             }
             _ => {
                 add(&mut self.open.others, slot);
-                self.open_loose += usize::from(op.needs().is_none() || matches!(op.act, Act::Maybe(..)));
                 let place = place(&self.others);
                 self.others.insert(place, at);
             }
@@ -283,10 +293,9 @@ impl<'a, const W: usize> Search<'a, W> {
         }
         let slot = self.slot(at);
         match op.act {
-            Act::Observe(test) => self.open_loose -= usize::from(matches!(test, Test::Not(_))),
+            Act::Observe(_) if self.observes(&op) => {}
             Act::Write(..) => self.writes.retain(|other| *other != at),
             _ => {
-                self.open_loose -= usize::from(op.needs().is_none() || matches!(op.act, Act::Maybe(..)));
                 self.others.retain(|other| *other != at);
             }
         }
@@ -357,6 +366,8 @@ impl<'a, const W: usize> Search<'a, W> {
         self.settle_all();
         self.tidy();
         if self.configs.len() > self.configs_max {
+            let open = &self.open;
+            self.configs.sort_by_cached_key(|config| std::cmp::Reverse(promise(config, open)));
             self.configs.truncate(self.configs_max);
             self.leave_out();
         }

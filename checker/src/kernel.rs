@@ -246,8 +246,10 @@ impl Kernel {
         }
         if kernel.positive {
             // A value that nobody observes, written nobody knows when, if ever: nobody can tell.
+            let expiring = kernel.expiring;
             kernel.ops.retain(|op| {
-                let idle = matches!(op.act, Act::Write(OTHER, 0) | Act::Maybe(_, OTHER));
+                let idle = matches!(op.act, Act::Write(OTHER, 0))
+                    || !expiring && matches!(op.act, Act::Maybe(_, OTHER));
                 !(op.is_unknown() && idle)
             });
         }

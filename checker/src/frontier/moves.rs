@@ -7,6 +7,22 @@ use crate::kernel::{ABSENT, Act, NEVER, Op, Test};
 /// A value with the number of its time to live.
 type Held = (u32, u32);
 
+/// What is tried by a greedy search.
+struct Wanted {
+    classes: Vec<u32>,
+    /// Any class but this.
+    not: Option<u32>,
+}
+
+impl Wanted {
+    fn takes(&self, class: u32) -> bool {
+        self.classes.contains(&class) || self.not.is_some_and(|not| not != class)
+    }
+}
+
+/// Of how many values a greedy search tries to write one where any will do.
+const GREEDY_TRIED: usize = 3;
+
 /// How many configurations a batch may meet, for each that the frontier may hold.
 const MET_FACTOR: usize = 16;
 
@@ -14,7 +30,7 @@ impl<const W: usize> Search<'_, W> {
     /// Places `at`, which returns, after all sequences of open operations that make sense.
     pub(super) fn expand(&mut self, from: Config<W>, at: u32, budget: &mut Budget) -> Step {
         let (op, slot) = (self.op(at), self.slot(at));
-        let observes = matches!(op.act, Act::Observe(_));
+        let observes = self.observes(&op);
         self.stack.push(from);
         while let Some(config) = self.stack.pop() {
             if !budget.step() {
@@ -38,8 +54,9 @@ impl<const W: usize> Search<'_, W> {
                 self.leave_out();
                 continue;
             }
-            self.writes_before(&config, at);
-            self.others_before(&config, at);
+            let wanted = if self.greedy { Some(self.wanted(&config, &op)) } else { None };
+            self.writes_before(&config, at, wanted.as_ref());
+            self.others_before(&config, at, wanted.as_ref());
             if self.kernel.expiring {
                 self.expiries(&config);
             }
@@ -54,7 +71,7 @@ impl<const W: usize> Search<'_, W> {
     }
 
     /// Writes other than `at`: of each value the one that returns first, if it is of use.
-    fn writes_before(&mut self, config: &Config<W>, at: u32) {
+    fn writes_before(&mut self, config: &Config<W>, at: u32, wanted: Option<&Wanted>) {
         let mut seen: Vec<u32> = Vec::new();
         for index in 0..self.writes.len() {
             let write = self.writes[index];
@@ -63,16 +80,41 @@ impl<const W: usize> Search<'_, W> {
                 continue;
             }
             if life == 0 {
-                if seen.contains(&class) {
+                if seen.contains(&class) || wanted.is_some_and(|wanted| !wanted.takes(class)) {
                     continue;
                 }
                 seen.push(class);
             }
-            if self.useful(config, class, life) {
+            let useful = match wanted {
+                Some(wanted) => wanted.takes(class) && seen.len() <= GREEDY_TRIED,
+                None => self.useful(config, class, life),
+            };
+            if useful {
                 let next = self.execute(*config, write, (class, life));
                 self.push(next);
             }
         }
+    }
+
+    /// What the returning operation needs, and what swaps to that need.
+    fn wanted(&self, config: &Config<W>, op: &Op) -> Wanted {
+        let mut wanted = Wanted { classes: op.needs().into_iter().collect(), not: None };
+        if let Act::Observe(Test::Not(class)) | Act::Swap(Test::Not(class), _) = op.act {
+            wanted.not = Some(class);
+        }
+        let mut at = 0;
+        while let Some(class) = wanted.classes.get(at).copied() {
+            at += 1;
+            for slot in members(minus(&self.open.others, &config.done)) {
+                let other = self.op(self.holder[slot as usize]);
+                match (other.sets() == Some(class), other.needs()) {
+                    (true, Some(needed)) if !wanted.classes.contains(&needed) => wanted.classes.push(needed),
+                    (true, None) => wanted.not = wanted.not.or(Some(class)),
+                    _ => {}
+                }
+            }
+        }
+        wanted
     }
 
     /// Whether a write of this value lets something else take place.
@@ -100,15 +142,22 @@ impl<const W: usize> Search<'_, W> {
     }
 
     /// Operations other than reads and writes.
-    fn others_before(&mut self, config: &Config<W>, at: u32) {
+    fn others_before(&mut self, config: &Config<W>, at: u32, wanted: Option<&Wanted>) {
         let mut seen: Vec<Act> = Vec::new();
         for index in 0..self.others.len() {
             let other = self.others[index];
             let op = self.op(other);
-            if other == at || has(&config.done, self.slot(other)) || seen.contains(&op.act) {
+            if other == at
+                || has(&config.done, self.slot(other))
+                || !self.kernel.expiring && seen.contains(&op.act)
+            {
                 continue;
             }
             seen.push(op.act);
+            let sets = op.sets();
+            if wanted.is_some_and(|wanted| !sets.is_some_and(|class| wanted.takes(class))) {
+                continue;
+            }
             if let (true, true, Act::Maybe(_, class)) = (self.plain(), op.is_unknown(), op.act)
                 && !self.demanded(config, class)
             {
@@ -169,7 +218,7 @@ impl<const W: usize> Search<'_, W> {
         let present = config.value != ABSENT && config.life == 0;
         match op.act {
             Act::Write(..) => {
-                if self.plain() && !self.kernel.computed {
+                if self.greedy || self.plain() && !self.kernel.computed {
                     self.close_values(&mut config);
                 }
                 config.free = minus(&self.open.known_writes, &config.done);
@@ -201,7 +250,12 @@ impl<const W: usize> Search<'_, W> {
                 continue;
             }
             let Some(class) = self.op(self.holder[slot as usize]).needs() else { continue };
-            let more = self.slots.needs.item(class, self.called_needs[class as usize]).is_some();
+            let coming = self.slots.needs.item(class, self.called_needs[class as usize]);
+            let setter = self.slots.setters.item(class, self.called_setters[class as usize]);
+            let more = match (coming, self.greedy) {
+                (Some(ret), true) => setter.is_none_or(|setter| ret < setter),
+                (coming, _) => coming.is_some(),
+            };
             if more || self.open_takers[class as usize] > 0 {
                 continue;
             }

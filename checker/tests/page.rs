@@ -1,0 +1,51 @@
+//! The page of a violation in a real browser. Where there is no Chromium the test says so and is skipped, but fails on CI, which has it.
+
+use samara_check::formats::Loaded;
+use samara_check::generate::{Workload, generate};
+use samara_check::judge::{Demand, loaded_history};
+use std::path::Path;
+use std::process::Command;
+
+#[test]
+fn a_browser_draws_the_timeline() {
+    let history = generate(&Workload { operations: 400, clients: 8, lies: 1, ..Workload::default() });
+    let judgement = loaded_history(&Loaded::Operations(history), &Demand::default()).expect("a judgement");
+    assert_eq!(judgement.word(), "violated");
+    let page = judgement.html("<planted> & \"quoted\"");
+    assert!(!page.contains("<planted>"), "names are escaped");
+    let Some(browser) =
+        ["/usr/bin/chromium", "/usr/bin/chromium-browser"].into_iter().find(|at| Path::new(at).exists())
+    else {
+        assert!(std::env::var_os("CI").is_none(), "CI has Chromium");
+        println!("skipped: there is no Chromium");
+        return;
+    };
+    let folder = std::env::temp_dir().join(format!("samara-check-page-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let file = folder.join("page.html");
+    std::fs::write(&file, &page).expect("the page");
+    let output = Command::new(browser)
+        .args([
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--no-first-run",
+            "--disable-background-networking",
+        ])
+        .args(["--disable-component-update", "--disable-sync", "--virtual-time-budget=5000", "--dump-dom"])
+        .arg(format!("--user-data-dir={}", folder.join("profile").display()))
+        .arg(format!("file://{}", file.display()))
+        .output()
+        .expect("Chromium runs");
+    let dom = String::from_utf8_lossy(&output.stdout).into_owned();
+    let _ = std::fs::remove_dir_all(&folder);
+    let drawn = dom.split("data-drawn=\"").nth(1).and_then(|rest| rest.split('"').next());
+    let drawn: usize =
+        drawn.and_then(|count| count.parse().ok()).unwrap_or_else(|| panic!("nothing was drawn: {dom}"));
+    assert_eq!(drawn, judgement.shown.len(), "every operation is a bar");
+    assert!(
+        dom.contains("class=\"op stuck\"") || dom.contains("class=\"op stuck "),
+        "the stuck operation is marked"
+    );
+    assert!(dom.contains("class=\"op smallest"), "the smallest part is marked");
+}
