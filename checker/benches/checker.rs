@@ -109,7 +109,7 @@ fn workloads() -> Vec<(&'static str, Workload)> {
 fn linearizability(name: &str, workload: &Workload) {
     let recording = generate(workload);
     let small = workload.operations <= 10_000;
-    let limits = Limits { timeout: Some(Duration::from_secs(60)), threads: 2, ..Limits::default() };
+    let limits = Limits { timeout: Some(Duration::from_mins(1)), threads: 2, ..Limits::default() };
     let options = Options { steps_max: u64::MAX, ..Options::default() };
     let mut word = "";
     let ours = rounds(5, || {
@@ -146,9 +146,9 @@ fn etcd() {
     let recordings: Vec<Recording> = texts.iter().map(|text| load(text)).collect();
     let time = |each: fn(&Recording) -> String| {
         let start = Instant::now();
-        recordings.iter().for_each(|recording| {
+        for recording in &recordings {
             each(recording);
-        });
+        }
         format!("{:.3}", start.elapsed().as_secs_f64())
     };
     row(&format!("{} etcd histories, with reading", texts.len()), &ours, "", &time(plain), &time(stateright));
