@@ -265,7 +265,7 @@ impl Search<'_> {
         for (at, step) in self.free.iter().enumerate() {
             match step.versions.last() {
                 Some(last) if (spent || !step.is_unknown()) && *last < frame.state.version => {
-                    frame.used[at / 64] |= 1 << (at % 64)
+                    frame.used[at / 64] |= 1 << (at % 64);
                 }
                 _ => {}
             }

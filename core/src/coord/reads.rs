@@ -34,6 +34,10 @@ pub(super) struct Read {
     writing_back: Option<Votes>,
     /// The client has its answer; late replies are still used for repair.
     answered: bool,
+    /// A report newer than the answer that came after it; zero if none did.
+    late: Stamp,
+    /// All have been asked again since.
+    rechecked: bool,
     /// Nobody asked so far but these (eventual reads go on to the next).
     asked: Vec<NodeId>,
     skewed: bool,
@@ -75,6 +79,8 @@ impl Coord {
             record: None,
             writing_back: None,
             answered: false,
+            late: Stamp::ZERO,
+            rechecked: false,
             asked: Vec::new(),
             skewed: false,
         };
@@ -150,15 +156,19 @@ impl Coord {
         let (_, replicas) = slot_and_replicas(cx.table, &read.key);
         match answer {
             Answer::Found { ballot, record } => {
+                let newer = read.answered && ballot > read.best;
+                let body = if newer { record.clone() } else { None };
                 if !read.add(from, ballot, record) {
                     return;
                 }
-                if read.answered {
-                    read.repair(cx, from, ballot);
-                    if read.reports.len() == replicas.len() {
-                        self.flights.remove(&request);
+                if newer {
+                    (read.best, read.record) = (ballot, body);
+                    if !read.rechecked {
+                        read.late = ballot;
                     }
-                    return;
+                }
+                if read.answered {
+                    return self.on_late_report(cx, request, from, ballot);
                 }
             }
             Answer::Accepted { .. } => {
@@ -173,6 +183,26 @@ impl Coord {
             _ => return cx.cx.count(Counter::PeerMisbehaved),
         }
         self.on_progress(cx, request);
+    }
+
+    /// A report that comes after the answer: a replica that is behind is repaired. One that holds more than was answered
+    /// has met a round in flight, an attempt that was never chosen, or a write that it alone acknowledged. So all are asked
+    /// again when the phase is over; if that record still stands alone, the key is settled with it as a candidate (R5, C2).
+    fn on_late_report(&mut self, cx: &mut CoordCx<'_, '_>, request: RequestId, from: NodeId, ballot: Stamp) {
+        let Some(Flight::Read(read)) = self.flights.get(&request) else {
+            return;
+        };
+        let (_, replicas) = slot_and_replicas(cx.table, &read.key);
+        read.repair(cx, from, ballot);
+        if read.reports.len() < replicas.len() || (read.late != Stamp::ZERO && !read.rechecked) {
+            return;
+        }
+        let alone = read.rechecked && read.best == read.late && read.agreeing() < majority(replicas.len());
+        let candidate = read.record.clone().filter(|_| alone).map(|record| (read.key.clone(), record));
+        self.flights.remove(&request);
+        if let Some((key, record)) = candidate {
+            self.settle_hint(cx, from, &key, record);
+        }
     }
 
     fn on_progress(&mut self, cx: &mut CoordCx<'_, '_>, request: RequestId) {
@@ -261,6 +291,11 @@ impl Coord {
             return;
         };
         if read.answered {
+            if read.late != Stamp::ZERO && !read.rechecked {
+                let mut again = *read;
+                again.rechecked = true;
+                self.ask_all(cx, again, true);
+            }
             return;
         }
         let (_, replicas) = slot_and_replicas(cx.table, &read.key);
