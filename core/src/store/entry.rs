@@ -1,4 +1,4 @@
-//! How a key, and what stands for it in one place, are written: alike in the log, in memory and in tables (FORMAT.md).
+//! How a key, and what stands for it in one place, are written: alike in the log, in memory and in tables.
 //! What stands for a key is a record, or the erasure of everything up to a ballot.
 
 use super::codec::{Reader, STAMP, put_stamp, put_varint, put_varint_u128};

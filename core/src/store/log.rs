@@ -1,4 +1,4 @@
-//! Pages of an append-only file, written in groups, one group at a time (FORMAT.md): the write-ahead log and the manifest.
+//! Pages of an append-only file, written in groups, one group at a time: the write-ahead log and the manifest.
 //!
 //! A group starts on a fresh page, and no page is written twice in the life of a file's number, so a crash can tear only
 //! groups that nobody was told of. A page is eight sectors, the unit that a disk writes whole or not at all, and each

@@ -1,4 +1,4 @@
-//! Sorted string tables (FORMAT.md): data blocks, then per partition a filter and an index, then the list of partitions
+//! Sorted string tables: data blocks, then per partition a filter and an index, then the list of partitions
 //! and a footer. Each part has a checksum bound to its file and place, so that a misdirected write is seen. Everything is
 //! verified when it is read.
 
