@@ -156,7 +156,9 @@ pub fn find(name: &str) -> Result<Scenario, String> {
     if let Some(scenario) = built_in().into_iter().find(|scenario| scenario.name == name) {
         return Ok(scenario);
     }
-    let text = std::fs::read_to_string(name).map_err(|error| format!("scenario {name}: {error}"))?;
+    let text = std::fs::read_to_string(name).map_err(|error| {
+        format!("{name}: no scenario has this name (cargo sim list names them), and as a file: {error}")
+    })?;
     parse(&text).map_err(|error| format!("scenario {name}: {error}"))
 }
 
