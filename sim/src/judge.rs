@@ -51,10 +51,15 @@ fn level_of(world: &World, at: usize) -> Level {
 }
 
 /// Some replica holds the newest write that was acknowledged, or a newer one. Where a round has settled the key (a refused
-/// causal operation does that), only what a majority acknowledged must be there: PROTOCOL section 1.
+/// causal operation does that), only what a majority acknowledged must be there: PROTOCOL section 1 lets the settling
+/// supersede an eventual write that it could not see.
 fn survive(world: &mut World, key: &Bytes) -> Result<(), String> {
-    let written =
-        |witness: &&Witness| witness.operation.key == key[..] && witness.operation.function != Function::Get;
+    let settled = world.monitor.saw_a_round(key);
+    let written = |witness: &&Witness| {
+        let operation = &witness.operation;
+        let demanded = !settled || operation.level > Judged::Eventual;
+        operation.key == key[..] && operation.function != Function::Get && demanded
+    };
     let acknowledged = world.witnesses.iter().filter(written).filter_map(|witness| witness.version).max();
     let mut held = Stamp::ZERO;
     for node in 0..world.machines.len() {
