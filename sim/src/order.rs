@@ -113,6 +113,7 @@ fn check_key(key: &[u8], witnesses: &[&Witness], slack: u64, locate: Locate<'_>)
             (Outcome::Ok(_), Level::Eventual) | (Outcome::Unknown, _) => free.push(step(0, u64::MAX)),
         }
     }
+    snap_negatives(&mut known, &free);
     known.sort_by_key(|step| (step.versions.first().copied(), step.call, step.ret));
     free.sort_by_key(|step| {
         let least = step.versions.first().copied();
@@ -131,6 +132,25 @@ fn check_key(key: &[u8], witnesses: &[&Witness], slack: u64, locate: Locate<'_>)
         seen: HashSet::new(),
     };
     search.run(key)
+}
+
+/// A negative answer that was stored for retries names the ballot at which it was stored, where nothing was written: it
+/// stands with the version below that, which is what it saw.
+fn snap_negatives(known: &mut [Step<'_>], free: &[Step<'_>]) {
+    let is_negative = |step: &Step<'_>| step.operation.outcome == Outcome::Ok(Answer::Applied(false));
+    let mut written: Vec<Stamp> = known
+        .iter()
+        .filter(|step| !is_negative(step))
+        .chain(free)
+        .flat_map(|step| step.versions.clone())
+        .collect();
+    written.sort_unstable();
+    for step in known.iter_mut().filter(|step| is_negative(step)) {
+        if let Some(version) = step.versions.first_mut() {
+            let below = written.partition_point(|written| *written <= *version);
+            *version = below.checked_sub(1).map_or(Stamp::ZERO, |at| written[at]);
+        }
+    }
 }
 
 /// The unique value that an operation writes.

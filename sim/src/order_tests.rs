@@ -152,3 +152,16 @@ fn deletes_whose_answers_contradict_each_other_are_found() {
         saw(21, 30, Function::Delete, Answer::Applied(true), 25),
     ]);
 }
+
+#[test]
+fn a_stored_negative_stands_with_the_version_that_it_saw() {
+    let ms = 1_000_000;
+    let put = Function::Put { value: b"a".to_vec(), ttl_ms: Some(10) };
+    let absent = |value: &str| Function::PutIf { value: value.into(), present: false };
+    holds(&[
+        saw(0, ms, put, Answer::Done, 5),
+        saw(5 * ms, 30 * ms, absent("b"), Answer::Applied(false), 9),
+        saw(15 * ms, 16 * ms, Function::Delete, Answer::Applied(false), 5),
+        saw(20 * ms, 40 * ms, absent("c"), Answer::Applied(true), 25),
+    ]);
+}
