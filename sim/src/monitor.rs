@@ -19,7 +19,7 @@ pub struct Monitor {
     asked: HashMap<(NodeId, NodeId, RequestId), Asked>,
     /// (b) The highest ballot that a node has acknowledged or shown for a key: what it holds never falls, crashes included.
     shown: BTreeMap<(NodeId, Bytes), Stamp>,
-    /// (c) The highest promise of a node in its present life.
+    /// (c) The highest promise of a node, in this life or an earlier one.
     promised: BTreeMap<(NodeId, Bytes), Stamp>,
     /// The operations in the past of a record, with the ballots at which they were applied.
     pasts: HashMap<(Bytes, Stamp), Vec<(OpId, Stamp)>>,
@@ -92,9 +92,8 @@ impl Monitor {
         self.located.get(&place).cloned().unwrap_or_default()
     }
 
-    /// A node starts anew: its promises are floors from now on.
+    /// A node starts anew. What it has promised stays: S4 makes the ceiling, which is above it, the floor.
     pub fn on_crash(&mut self, node: NodeId) {
-        self.promised.retain(|(held, _), _| *held != node);
         self.asked.retain(|(held, _, _), _| *held != node);
     }
 
