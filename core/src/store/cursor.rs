@@ -1,8 +1,8 @@
-//! Walks a run of tables in key order, block by block, without ever waiting: where a block is missing it says which.
+//! Walks a run of tables in key order or backwards, block by block, without ever waiting: where a block is missing it says which.
 
 use super::cache::BlockCache;
 use super::levels::Run;
-use super::table::{Block, BlockAt, Spot, Table};
+use super::table::{Block, BlockAt, Spot, Stretch, Table};
 use crate::io::DiskOp;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -24,19 +24,26 @@ pub(super) enum Reading {
 #[derive(Debug, Clone)]
 pub(super) struct Cursor {
     run: Run,
-    /// The table in hand, and the end of those it walks.
+    /// The table in hand, and where those begin and end that it walks.
     at: usize,
+    from: usize,
     end: usize,
+    backward: bool,
     block_at: BlockAt,
     block: Option<Arc<Block>>,
     spot: Spot,
+    /// Of a backward cursor: the entries up to the current one.
+    stretch: Stretch,
     key: Vec<u8>,
     /// `key` and `spot` are those of the current entry.
     is_on: bool,
-    /// The current entry is the first at or after this name (after it if the flag is set).
+    /// The current entry is the first at or after this name (after it if the flag is set); of a backward cursor the last
+    /// at or before it (before it).
     target: Option<(Vec<u8>, bool)>,
     /// What was read: table number, offset, bytes.
     extent: Option<(u64, u64, Bytes)>,
+    /// What is being read: offset and length.
+    asked: (u64, u32),
     reading_kind: Reading,
     ahead: u32,
     /// A read is under way.
@@ -61,14 +68,18 @@ impl Cursor {
         Self {
             run: run.clone(),
             at: from,
+            from,
+            backward: false,
             end: to.min(run.len()),
             block_at: BlockAt::default(),
             block: None,
             spot: Spot::default(),
+            stretch: Stretch::default(),
             key: Vec::new(),
             is_on: false,
             target: None,
             extent: None,
+            asked: (0, 0),
             reading_kind,
             ahead: if reading_kind == Reading::Bulk { AHEAD_MAX } else { 0 },
             reading: false,
@@ -87,13 +98,30 @@ impl Cursor {
         cursor
     }
 
+    /// A backward cursor over `run[from..to]`, at the last entry at or before `name` (before it if `exclusive`), or at the
+    /// last of all; the tables are in order.
+    pub(super) fn seek_back(run: &Run, from: usize, to: usize, name: Option<&[u8]>, exclusive: bool) -> Self {
+        let mut cursor = Self::new(run, from, to, Reading::Cached);
+        let tables = &run[from..cursor.end];
+        let left =
+            name.map_or(tables.len(), |name| tables.partition_point(|table| *table.meta.first <= *name));
+        cursor.backward = true;
+        cursor.at = (from + left).checked_sub(1).filter(|_| left > 0).unwrap_or(usize::MAX);
+        if let Some(table) = cursor.table() {
+            cursor.block_at = name.map_or_else(|| table.last_block(), |name| table.block_for(name));
+            cursor.target = name.map(|name| (name.to_vec(), exclusive));
+        }
+        cursor
+    }
+
     fn table(&self) -> Option<&Arc<Table>> {
-        self.run.get(self.at).filter(|_| self.at < self.end)
+        self.run.get(self.at).filter(|_| self.at >= self.from && self.at < self.end)
     }
 
     /// Whether the table may still be read.
     pub(super) fn uses(&self, number: u64) -> bool {
-        let left = self.run.get(self.at..self.end).unwrap_or_default();
+        let left = if self.backward { self.from..self.at.wrapping_add(1) } else { self.at..self.end };
+        let left = self.run.get(left).unwrap_or_default();
         left.iter().any(|table| table.meta.number == number)
     }
 
@@ -104,7 +132,7 @@ impl Cursor {
                 return Step::End;
             };
             if table.handle(self.block_at).is_none() {
-                (self.at, self.block_at) = (self.at + 1, BlockAt::default());
+                self.next_table();
                 continue;
             }
             let block = match self.block.take().map_or_else(|| self.find(cache), |block| Ok(Some(block))) {
@@ -112,13 +140,26 @@ impl Cursor {
                 Ok(None) => return Step::Missing,
                 Err(reason) => return Step::Damaged(reason),
             };
-            let spot = match self.target.take() {
-                Some((name, exclusive)) => block.seek(&name, exclusive, &mut self.key),
-                None => block.first(&mut self.key),
+            let spot = match (self.target.take(), self.backward) {
+                (Some((name, exclusive)), false) => block.seek(&name, exclusive, &mut self.key),
+                (None, false) => block.first(&mut self.key),
+                (Some((name, exclusive)), true) => {
+                    block.seek_back(&name, exclusive, &mut self.stretch, &mut self.key)
+                }
+                (None, true) => block.last(&mut self.stretch, &mut self.key),
             };
             self.enter(block, spot);
         }
         Step::Entry
+    }
+
+    fn next_table(&mut self) {
+        if self.backward {
+            self.at = self.at.wrapping_sub(1);
+            self.block_at = self.table().map_or_else(BlockAt::default, |table| table.last_block());
+        } else {
+            (self.at, self.block_at) = (self.at + 1, BlockAt::default());
+        }
     }
 
     fn enter(&mut self, block: Arc<Block>, spot: Option<Spot>) {
@@ -132,7 +173,11 @@ impl Cursor {
     /// Leaves the current entry for the next.
     pub(super) fn advance(&mut self) {
         if let Some(block) = self.block.take().filter(|_| self.is_on) {
-            let spot = block.next(self.spot, &mut self.key);
+            let spot = if self.backward {
+                block.before(&mut self.stretch, &mut self.key)
+            } else {
+                block.next(self.spot, &mut self.key)
+            };
             self.enter(block, spot);
         }
     }
@@ -183,39 +228,38 @@ impl Cursor {
     pub(super) fn read(&mut self) -> Option<DiskOp> {
         let table = self.table()?;
         let first = table.handle(self.block_at)?;
-        let (mut len, mut at) = (first.len, self.block_at);
+        let (mut offset, mut len, mut at) = (first.offset, first.len, self.block_at);
         while len < self.ahead {
-            at = table.block_after(at);
-            match table.handle(at) {
-                Some(next)
-                    if next.offset == first.offset + u64::from(len) && next.len <= self.ahead - len =>
-                {
-                    len += next.len;
-                }
-                _ => break,
+            at = if self.backward { table.block_before(at) } else { table.block_after(at) };
+            let Some(next) = table.handle(at).filter(|next| next.len <= self.ahead - len) else {
+                break;
+            };
+            if self.backward && next.offset + u64::from(next.len) == offset {
+                offset = next.offset;
+            } else if self.backward || next.offset != offset + u64::from(len) {
+                break;
             }
+            len += next.len;
         }
-        let (file, offset) = (table.meta.file(), first.offset);
+        let file = table.meta.file();
         self.ahead = (len * 2).min(AHEAD_MAX).max(self.ahead);
-        self.reading = true;
+        (self.reading, self.asked) = (true, (offset, len));
         Some(DiskOp::Read { file, offset, len })
     }
 
     /// What was asked for has come.
     pub(super) fn on_data(&mut self, data: Bytes) {
         self.reading = false;
-        if let Some((table, handle)) =
-            self.table().and_then(|table| Some((table, table.handle(self.block_at)?)))
-        {
-            let number = table.meta.number;
-            // Shorter than the block: what is there does not pass the check, and is reported as damage.
+        if let Some(table) = self.table() {
+            let (number, (offset, len)) = (table.meta.number, self.asked);
+            // Shorter than asked: what is there of a block does not pass the check, and is reported as damage.
             let mut data = data;
-            if data.len() < handle.len as usize {
+            if data.len() < len as usize {
                 let mut padded = data.to_vec();
-                padded.resize(handle.len as usize, 0);
+                padded.resize(len as usize, 0);
                 data = Bytes::from(padded);
             }
-            self.extent = Some((number, handle.offset, data));
+            self.extent = Some((number, offset, data));
         }
     }
 
@@ -223,7 +267,11 @@ impl Cursor {
     pub(super) fn skip_block(&mut self) {
         (self.is_on, self.block) = (false, None);
         if let Some(table) = self.table() {
-            self.block_at = table.block_after(self.block_at);
+            self.block_at = if self.backward {
+                table.block_before(self.block_at)
+            } else {
+                table.block_after(self.block_at)
+            };
         }
     }
 

@@ -243,6 +243,37 @@ impl Memtable {
             _ => Position { leaf: leaf + 1, place: 1 },
         }
     }
+
+    /// Behind the last entry at or before `key` (before it if `exclusive`); behind all without a key.
+    pub(super) fn seek_back(&self, key: Option<&[u8]>, exclusive: bool) -> Position {
+        let Some(key) = key else {
+            return Position { leaf: self.leaves.len(), place: 0 };
+        };
+        let (leaf, place) = match self.locate(key) {
+            Ok((leaf, place)) => (leaf, place + usize::from(!exclusive)),
+            Err(at) => at,
+        };
+        Position { leaf, place }
+    }
+
+    /// The entry before the position.
+    pub(super) fn before(&self, position: Position) -> Option<Held<'_>> {
+        let place = match position.place.checked_sub(1) {
+            Some(at) => self.leaves.get(position.leaf)?.get(at)?,
+            None => self.leaves.get(position.leaf.checked_sub(1)?)?.last()?,
+        };
+        Some(self.held(self.item(place.item)))
+    }
+
+    /// The position ahead of the entry before `position`.
+    pub(super) fn step_back(&self, position: Position) -> Position {
+        let Position { leaf, place } = position;
+        if place > 0 {
+            return Position { leaf, place: place - 1 };
+        }
+        let leaf = leaf.saturating_sub(1);
+        Position { leaf, place: self.leaves.get(leaf).map_or(0, |places| places.len().saturating_sub(1)) }
+    }
 }
 
 #[cfg(test)]
@@ -277,11 +308,21 @@ mod tests {
                 position = memtable.step(position);
             }
             prop_assert!(memtable.at(position).is_none());
+            let mut position = memtable.seek_back(None, false);
+            for key in model.keys().rev() {
+                prop_assert_eq!(memtable.before(position).map(|held| held.key), Some(&key[..]));
+                position = memtable.step_back(position);
+            }
+            prop_assert!(memtable.before(position).is_none());
             for (key, _, _) in &keys {
                 prop_assert!(memtable.get(key).is_some());
                 let after = memtable.at(memtable.seek(key, true)).map(|held| held.key.to_vec());
                 let bounds = (core::ops::Bound::Excluded(key.clone()), core::ops::Bound::Unbounded);
                 prop_assert_eq!(after, model.range(bounds).next().map(|(key, _)| key.clone()));
+                let before = memtable.before(memtable.seek_back(Some(key), true)).map(|held| held.key.to_vec());
+                prop_assert_eq!(before, model.range(..key.clone()).next_back().map(|(key, _)| key.clone()));
+                let here = memtable.before(memtable.seek_back(Some(key), false)).map(|held| held.key);
+                prop_assert_eq!(here, Some(&key[..]));
             }
         }
     }

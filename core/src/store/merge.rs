@@ -27,7 +27,7 @@ pub(super) enum MergeKind {
 #[derive(Debug, Clone)]
 enum Source {
     Memory(Arc<Memtable>, Position),
-    Run(Cursor),
+    Run(Box<Cursor>),
 }
 
 /// The cursor that met a damaged block, and what was found.
@@ -147,11 +147,13 @@ impl Store {
             let run = &self.levels.runs()[of];
             let is_chosen = |at: &usize| chosen.contains(&run[*at].meta.number);
             let places: Vec<usize> = (0..run.len()).filter(is_chosen).collect();
-            let source = |from: usize, to: usize| Source::Run(Cursor::new(run, from, to, Reading::Bulk));
+            let source =
+                |from: usize, to: usize| Source::Run(Box::new(Cursor::new(run, from, to, Reading::Bulk)));
             match (places.first(), places.last()) {
                 // Those chosen of a level below the first follow one another.
                 (Some(first), Some(last)) if of > 0 => sources.push(source(*first, last + 1)),
-                _ => sources.extend(places.iter().map(|at| source(*at, at + 1))),
+                // The latest first: of equal entries that one stays.
+                _ => sources.extend(places.iter().rev().map(|at| source(*at, at + 1))),
             }
         }
         let mut install = Install::new(InstallKind::Compaction);
@@ -289,7 +291,7 @@ impl Store {
             }
             match cursor.settle(&mut self.cache) {
                 Step::Missing => missing.extend(cursor.read().map(|op| (number, op))),
-                Step::Damaged(reason) => return Err(Box::new((cursor.clone(), reason))),
+                Step::Damaged(reason) => return Err(Box::new((*cursor.clone(), reason))),
                 Step::Entry | Step::End => {}
             }
         }

@@ -37,6 +37,7 @@ use reads::GetJob;
 use recovery::Recovery;
 use reserve::Reserve;
 use scan::ScanJob;
+pub use scan::{Direction, ScanRange};
 use scrub::Scrub;
 use table::BlockAt;
 

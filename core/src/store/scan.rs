@@ -2,19 +2,74 @@
 
 use super::cursor::{Cursor, Step};
 use super::entry::{self, Rank};
-use super::memtable::{Held, Memtable};
+use super::levels::Run;
+use super::memtable::{Held, Memtable, Position};
 use super::{Lsn, Purpose, ReadJob, ReadToken, Store, StoreCx, StoreEvent};
 use crate::base::{Counter, Record, RecordKey};
 use crate::io::DiskResult;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::cmp::Ordering;
+use core::ops::Bound;
+
+/// Which way a scan goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// From the lowest key to the highest.
+    Forward,
+    /// From the highest key to the lowest.
+    Backward,
+}
+
+/// The keys that a scan shows, and in which order. A scan that goes on behind a page begins at its last key, excluded: the
+/// new `low` of a forward scan, the new `high` of a backward one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScanRange {
+    /// The lower bound.
+    pub low: Bound<RecordKey>,
+    /// The upper bound.
+    pub high: Bound<RecordKey>,
+    /// The order.
+    pub direction: Direction,
+}
+
+/// A place among the keys.
+#[derive(Debug, Clone, Default)]
+struct Edge {
+    /// Without a name it is an end of the store.
+    is_named: bool,
+    name: Vec<u8>,
+    exclusive: bool,
+}
+
+impl Edge {
+    fn new(bound: &Bound<RecordKey>) -> Self {
+        let mut edge = Self::default();
+        if let Bound::Included(key) | Bound::Excluded(key) = bound {
+            entry::encode_key(key, &mut edge.name);
+            (edge.is_named, edge.exclusive) = (true, matches!(bound, Bound::Excluded(_)));
+        }
+        edge
+    }
+
+    fn pass(&mut self, name: &[u8]) {
+        self.name.clear();
+        self.name.extend_from_slice(name);
+        (self.is_named, self.exclusive) = (true, true);
+    }
+
+    fn name(&self) -> Option<&[u8]> {
+        self.is_named.then_some(&self.name)
+    }
+}
 
 #[derive(Debug, Clone)]
 pub(super) struct ScanJob {
-    /// Where the scan stands, and whether that very key is behind it.
-    at: Vec<u8>,
-    exclusive: bool,
-    to: Option<Vec<u8>>,
+    backward: bool,
+    /// Where the scan stands.
+    at: Edge,
+    /// Where it ends.
+    to: Edge,
     limit: usize,
     bytes: usize,
     taken: usize,
@@ -33,12 +88,29 @@ impl ScanJob {
     pub(super) fn pin(&mut self, memtable: &Arc<Memtable>) {
         self.pins.push(memtable.clone());
     }
+
+    fn seek(&self, memtable: &Memtable) -> Position {
+        if self.backward {
+            memtable.seek_back(self.at.name(), self.at.exclusive)
+        } else {
+            memtable.seek(&self.at.name, self.at.exclusive)
+        }
+    }
+
+    /// A cursor over tables in order that stands where the scan does, if some of them is left.
+    fn cursor(&self, run: &Run, from: usize, to: usize) -> Option<Cursor> {
+        let Edge { name, exclusive, .. } = &self.at;
+        if self.backward {
+            let is_left = self.at.name().is_none_or(|name| *run[from].meta.first <= *name);
+            is_left.then(|| Cursor::seek_back(run, from, to, self.at.name(), *exclusive))
+        } else {
+            (*run[to - 1].meta.last >= **name).then(|| Cursor::seek(run, from, to, name, *exclusive))
+        }
+    }
 }
 
 impl Store {
-    /// Records from `from` (excluded if `exclusive`) up to `to` (excluded; `None` = end), at most `limit` records and about
-    /// `bytes` bytes (at least one record). `StoreEvent::Scanned` follows, perhaps within this call.
-    #[expect(clippy::needless_pass_by_value, reason = "the caller is done with its bounds")]
+    /// Records from `from` (excluded if `exclusive`) up to `to` (excluded; `None` = end), upwards: see `scan_range`.
     pub fn scan(
         &mut self,
         cx: &mut StoreCx<'_>,
@@ -48,25 +120,38 @@ impl Store {
         limit: usize,
         bytes: usize,
     ) -> ReadToken {
+        let low = if exclusive { Bound::Excluded(from) } else { Bound::Included(from) };
+        let high = to.map_or(Bound::Unbounded, Bound::Excluded);
+        self.scan_range(cx, ScanRange { low, high, direction: Direction::Forward }, limit, bytes)
+    }
+
+    /// The records of `range` in its order, at most `limit` records and about `bytes` bytes (at least one record).
+    /// `StoreEvent::Scanned` follows, perhaps within this call.
+    #[expect(clippy::needless_pass_by_value, reason = "the caller is done with its bounds")]
+    pub fn scan_range(
+        &mut self,
+        cx: &mut StoreCx<'_>,
+        range: ScanRange,
+        limit: usize,
+        bytes: usize,
+    ) -> ReadToken {
         let token = self.take_token();
-        let (mut at, mut end) = (Vec::new(), Vec::new());
-        entry::encode_key(&from, &mut at);
-        let to = to.map(|to| {
-            entry::encode_key(&to, &mut end);
-            end
-        });
-        let mut cursors = Vec::new();
-        for (level, run) in self.levels.runs().iter().enumerate() {
+        let backward = range.direction == Direction::Backward;
+        let (low, high) = (Edge::new(&range.low), Edge::new(&range.high));
+        let (at, to) = if backward { (high, low) } else { (low, high) };
+        let pins = self.frozen.iter().map(|frozen| frozen.memtable.clone()).collect();
+        let (cursors, records, lsn) = (Vec::new(), Vec::new(), Lsn(0));
+        let mut job = ScanJob { backward, at, to, limit, bytes, taken: 0, cursors, pins, records, lsn };
+        for (level, run) in self.levels.runs().iter().enumerate().filter(|(_, run)| !run.is_empty()) {
             if level == 0 {
-                let left = (0..run.len()).filter(|number| *run[*number].meta.last >= *at);
-                cursors.extend(left.map(|number| Cursor::seek(run, number, number + 1, &at, exclusive)));
-            } else if run.last().is_some_and(|table| *table.meta.last >= *at) {
-                cursors.push(Cursor::seek(run, 0, run.len(), &at, exclusive));
+                // The latest first: of equal entries that one is shown.
+                let cursors = (0..run.len()).rev().filter_map(|at| job.cursor(run, at, at + 1));
+                let cursors: Vec<Cursor> = cursors.collect();
+                job.cursors.extend(cursors);
+            } else if let Some(cursor) = job.cursor(run, 0, run.len()) {
+                job.cursors.push(cursor);
             }
         }
-        let pins = self.frozen.iter().map(|frozen| frozen.memtable.clone()).collect();
-        let (records, lsn) = (Vec::new(), Lsn(0));
-        let job = ScanJob { at, exclusive, to, limit, bytes, taken: 0, cursors, pins, records, lsn };
         self.run_scan(cx, token, job);
         token
     }
@@ -75,8 +160,8 @@ impl Store {
         // Memory does not change within a step: each memtable is searched once, and walked from there.
         let pins = core::mem::take(&mut job.pins);
         let memory: Vec<&Memtable> = pins.iter().map(|pin| &**pin).chain([&self.active]).collect();
-        let mut positions: Vec<_> =
-            memory.iter().map(|memtable| memtable.seek(&job.at, job.exclusive)).collect();
+        let mut positions: Vec<_> = memory.iter().map(|memtable| job.seek(memtable)).collect();
+        let backward = job.backward;
         let done = loop {
             if job.records.len() >= job.limit || (job.taken >= job.bytes && !job.records.is_empty()) {
                 break false;
@@ -106,14 +191,19 @@ impl Store {
                 self.reads.insert(token, ReadJob::Scan(job));
                 return;
             }
-            let in_memory: Vec<Option<Held<'_>>> =
-                memory.iter().zip(&positions).map(|(memtable, position)| memtable.at(*position)).collect();
+            let here = memory.iter().zip(&positions);
+            let in_memory: Vec<Option<Held<'_>>> = if backward {
+                here.map(|(memtable, position)| memtable.before(*position)).collect()
+            } else {
+                here.map(|(memtable, position)| memtable.at(*position)).collect()
+            };
             if !job.take_next(&in_memory) {
                 break true;
             }
             for (position, (memtable, held)) in positions.iter_mut().zip(memory.iter().zip(&in_memory)) {
-                if held.is_some_and(|held| held.key == &job.at[..]) {
-                    *position = memtable.step(*position);
+                if held.is_some_and(|held| held.key == &job.at.name[..]) {
+                    *position =
+                        if backward { memtable.step_back(*position) } else { memtable.step(*position) };
                 }
             }
         };
@@ -157,10 +247,15 @@ impl ScanJob {
     /// Takes the best entry of the next key over all sources; false at the end of the range.
     fn take_next(&mut self, in_memory: &[Option<Held<'_>>]) -> bool {
         let on_disk = self.cursors.iter().filter_map(Cursor::key);
-        let Some(key) = in_memory.iter().flatten().map(|held| held.key).chain(on_disk).min() else {
+        let keys = in_memory.iter().flatten().map(|held| held.key).chain(on_disk);
+        let Some(key) = (if self.backward { keys.max() } else { keys.min() }) else {
             return false;
         };
-        if self.to.as_deref().is_some_and(|to| key >= to) {
+        let is_beyond = self.to.name().is_some_and(|to| match key.cmp(to) {
+            Ordering::Equal => self.to.exclusive,
+            order => order.is_lt() == self.backward,
+        });
+        if is_beyond {
             return false;
         }
         let mut best: Option<(Rank, Lsn, &[u8], Option<&bytes::Bytes>)> = None;
@@ -185,12 +280,9 @@ impl ScanJob {
             self.lsn = self.lsn.max(lsn);
             self.records.push((entry::decode_key(key), record));
         }
-        self.at.clear();
-        let name = key.to_vec();
-        self.at.extend_from_slice(&name);
-        self.exclusive = true;
+        self.at.pass(key);
         for cursor in &mut self.cursors {
-            if cursor.key() == Some(&name) {
+            if cursor.key() == Some(&self.at.name) {
                 cursor.advance();
             }
         }

@@ -116,7 +116,7 @@ impl Block {
         Some(Reader(self.data.get(at..at + 4)?).u32()? as usize)
     }
 
-    /// The place of the last whole key at or before `name`, or of the first.
+    /// Which is the last whole key at or before `name`, or the first.
     fn restart_for(&self, name: &[u8]) -> Option<usize> {
         let (mut low, mut high) = (1, self.restarts);
         while low < high {
@@ -124,7 +124,7 @@ impl Block {
             let key = self.raw(self.restart(middle)?).and_then(|(_, key, _)| self.data.get(key))?;
             if key <= name { low = middle + 1 } else { high = middle }
         }
-        self.restart(low - 1)
+        Some(low - 1)
     }
 
     /// The entry that begins at `at`; `key` holds the one before and becomes this one's. A block has been verified: an
@@ -149,7 +149,7 @@ impl Block {
 
     /// The first entry at or after `name` (after it if `exclusive`).
     pub(in super::super) fn seek(&self, name: &[u8], exclusive: bool, key: &mut Vec<u8>) -> Option<Spot> {
-        let mut at = self.restart_for(name)?;
+        let mut at = self.restart(self.restart_for(name)?)?;
         key.clear();
         loop {
             let spot = self.entry(at, key)?;
@@ -164,5 +164,82 @@ impl Block {
     pub(in super::super) fn get(&self, name: &[u8], key: &mut Vec<u8>) -> Option<&[u8]> {
         let spot = self.seek(name, false, key).filter(|_| &key[..] == name)?;
         Some(self.body(spot))
+    }
+
+    /// Decodes the entries from one whole key to the next. Bytes that do not decode end them.
+    fn unfold(&self, number: usize, stretch: &mut Stretch) -> Option<()> {
+        let end = if number + 1 < self.restarts { self.restart(number + 1)? } else { self.end };
+        let mut at = self.restart(number)?;
+        stretch.number = number;
+        stretch.keys.clear();
+        stretch.entries.clear();
+        let mut before = 0;
+        while let Some((shared, rest, spot)) = self.raw(at).filter(|_| at < end) {
+            let start = stretch.keys.len();
+            let shared = shared.min(start - before);
+            stretch.keys.extend_from_within(before..before + shared);
+            stretch.keys.extend_from_slice(&self.data[rest]);
+            before = start;
+            stretch.entries.push((start, spot));
+            at = spot.next;
+        }
+        Some(())
+    }
+
+    /// The last entry; its key goes to `key`, and `stretch` remembers the way back.
+    pub(in super::super) fn last(&self, stretch: &mut Stretch, key: &mut Vec<u8>) -> Option<Spot> {
+        self.unfold(self.restarts - 1, stretch)?;
+        self.top(stretch, key)
+    }
+
+    /// The last entry at or before `name` (before it if `exclusive`).
+    pub(in super::super) fn seek_back(
+        &self,
+        name: &[u8],
+        exclusive: bool,
+        stretch: &mut Stretch,
+        key: &mut Vec<u8>,
+    ) -> Option<Spot> {
+        self.unfold(self.restart_for(name)?, stretch)?;
+        loop {
+            let spot = self.top(stretch, key)?;
+            if &key[..] < name || (!exclusive && &key[..] == name) {
+                return Some(spot);
+            }
+            stretch.pop();
+        }
+    }
+
+    /// The entry before the one on top of `stretch`.
+    pub(in super::super) fn before(&self, stretch: &mut Stretch, key: &mut Vec<u8>) -> Option<Spot> {
+        stretch.pop();
+        self.top(stretch, key)
+    }
+
+    fn top(&self, stretch: &mut Stretch, key: &mut Vec<u8>) -> Option<Spot> {
+        while stretch.entries.is_empty() {
+            self.unfold(stretch.number.checked_sub(1)?, stretch)?;
+        }
+        let (start, spot) = *stretch.entries.last()?;
+        key.clear();
+        key.extend_from_slice(&stretch.keys[start..]);
+        Some(spot)
+    }
+}
+
+/// The entries from one whole key to the next, to be walked backwards: the current entry is the last.
+#[derive(Debug, Clone, Default)]
+pub(in super::super) struct Stretch {
+    number: usize,
+    keys: Vec<u8>,
+    /// Where the key of each begins, and its spot.
+    entries: Vec<(usize, Spot)>,
+}
+
+impl Stretch {
+    fn pop(&mut self) {
+        if let Some((start, _)) = self.entries.pop() {
+            self.keys.truncate(start);
+        }
     }
 }

@@ -7,7 +7,7 @@ mod builder;
 mod format;
 mod index;
 
-pub(super) use block::{Block, Spot};
+pub(super) use block::{Block, Spot, Stretch};
 pub(super) use builder::Builder;
 pub(super) use format::{FOOTER, Footer, hash};
 pub(super) use index::Handle;
@@ -133,6 +133,22 @@ impl Table {
             Some(held) if block + 1 < held.index.len() => BlockAt { partition, block: block + 1 },
             _ => BlockAt { partition: partition + 1, block: 0 },
         }
+    }
+
+    /// The block before, or a number that no block has.
+    pub(super) fn block_before(&self, at: BlockAt) -> BlockAt {
+        let BlockAt { partition, block } = at;
+        if block > 0 {
+            return BlockAt { partition, block: block - 1 };
+        }
+        match partition.checked_sub(1).and_then(|before| Some((before, self.partitions.get(before)?))) {
+            Some((before, held)) => BlockAt { partition: before, block: held.index.len().saturating_sub(1) },
+            None => BlockAt { partition: usize::MAX, block: 0 },
+        }
+    }
+
+    pub(super) fn last_block(&self) -> BlockAt {
+        self.block_before(BlockAt { partition: self.partitions.len(), block: 0 })
     }
 
     /// The stretch of keys that a block may hold: from its first key to that of the next block, or the table's last.

@@ -5,7 +5,10 @@ mod damage;
 mod disk;
 mod model;
 
-use super::{Durability, Lookup, Lsn, Pressure, ReadToken, Store, StoreCx, StoreEvent, StoreOptions};
+use super::{
+    Direction, Durability, Lookup, Lsn, Pressure, ReadToken, ScanRange, Store, StoreCx, StoreEvent,
+    StoreOptions,
+};
 use crate::base::rng::Rng;
 use crate::base::{
     Counter, Counters, Hlc, Instant, NodeId, Now, Record, RecordKey, Slot, Stamp, Ticket, WallTime,
@@ -16,6 +19,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use bytes::Bytes;
+use core::ops::Bound;
 use disk::TestDisk;
 
 /// Sizes at which flushes and merges happen within a few hundred records.
@@ -200,19 +204,27 @@ impl Engine {
 
     /// All records, page by page.
     fn all(&mut self, limit: usize) -> Vec<(RecordKey, Record)> {
+        let (low, high, direction) = (Bound::Unbounded, Bound::Unbounded, Direction::Forward);
+        self.pages(ScanRange { low, high, direction }, limit)
+    }
+
+    /// The records of a range, page by page.
+    fn pages(&mut self, mut range: ScanRange, limit: usize) -> Vec<(RecordKey, Record)> {
         let mut all: Vec<(RecordKey, Record)> = Vec::new();
-        let mut from = (RecordKey { slot: Slot(0), key: Bytes::new() }, false);
         loop {
-            let (at, exclusive) = from.clone();
-            let token = self.call(|store, cx| store.scan(cx, at, exclusive, None, limit, 2_000));
+            let next = range.clone();
+            let token = self.call(|store, cx| store.scan_range(cx, next, limit, 2_000));
             let (records, done) = self.page(token);
             assert!(records.len() <= limit);
             all.extend(records);
             if done {
                 return all;
             }
-            let last = all.last().expect("a page that is not the last has a record");
-            from = (last.0.clone(), true);
+            let last = all.last().expect("a page that is not the last has a record").0.clone();
+            match range.direction {
+                Direction::Forward => range.low = Bound::Excluded(last),
+                Direction::Backward => range.high = Bound::Excluded(last),
+            }
         }
     }
 }
@@ -256,6 +268,11 @@ impl Model {
     /// Without a crash: exactly the newest of each key, by point reads and by a scan.
     fn check_all(&self, engine: &mut Engine, context: &str) {
         let scanned: BTreeMap<RecordKey, Record> = engine.all(7).into_iter().collect();
+        let range =
+            ScanRange { low: Bound::Unbounded, high: Bound::Unbounded, direction: Direction::Backward };
+        let mut backwards = engine.pages(range, 9);
+        backwards.reverse();
+        assert_eq!(backwards, scanned.clone().into_iter().collect::<Vec<_>>(), "{context}: backwards");
         let there = self.keys.keys().filter(|name| self.newest(**name) > 0).count();
         assert_eq!(scanned.len(), there, "{context}: a scan shows as many keys as there are");
         for name in self.keys.keys().copied() {

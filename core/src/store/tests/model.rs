@@ -166,3 +166,80 @@ fn a_store_and_its_copy_go_the_same_way() {
     assert_eq!(engine.disk.contents(), copy.disk.contents());
     assert_eq!(engine.events, copy.events);
 }
+
+/// A bound at or near a key, or none.
+fn bound(engine: &mut Engine) -> Bound<RecordKey> {
+    let near = key(engine.below(80));
+    let near = if engine.below(4) == 0 {
+        RecordKey { slot: near.slot, key: near.key.slice(..engine.below(9) as usize) }
+    } else {
+        near
+    };
+    match engine.below(5) {
+        0 => Bound::Unbounded,
+        1 | 2 => Bound::Included(near),
+        _ => Bound::Excluded(near),
+    }
+}
+
+#[test]
+fn a_scan_shows_any_range_in_either_order() {
+    for seed in 0..20 {
+        let mut engine = Engine::started(small(), seed);
+        let mut there: BTreeMap<RecordKey, Record> = BTreeMap::new();
+        let mut shown = 0;
+        for number in 1..500 {
+            let name = engine.below(70);
+            engine.put(name, number);
+            there.insert(key(name), record(name, number));
+            (0..engine.below(9)).for_each(|_| {
+                engine.step();
+            });
+            if number % 3 != 0 {
+                continue;
+            }
+            let (low, high) = (bound(&mut engine), bound(&mut engine));
+            let is_empty = match (&low, &high) {
+                (Bound::Unbounded, _) | (_, Bound::Unbounded) => false,
+                (Bound::Included(low), Bound::Included(high)) => low > high,
+                (
+                    Bound::Included(low) | Bound::Excluded(low),
+                    Bound::Included(high) | Bound::Excluded(high),
+                ) => low >= high,
+            };
+            let range = (low.clone(), high.clone());
+            let mut wanted: Vec<_> = if is_empty {
+                Vec::new()
+            } else {
+                there.range(range).map(|(key, record)| (key.clone(), record.clone())).collect()
+            };
+            shown += wanted.len();
+            let limit = 1 + engine.below(12) as usize;
+            for direction in [Direction::Forward, Direction::Backward] {
+                let range = ScanRange { low: low.clone(), high: high.clone(), direction };
+                let found = engine.pages(range.clone(), limit);
+                assert_eq!(found, wanted, "seed {seed}, put {number}: {range:?}");
+                wanted.reverse();
+            }
+        }
+        assert!(shown > 1_000 && engine.counters.value(Counter::CompactionFinished) > 0, "{shown} shown");
+    }
+}
+
+#[test]
+fn a_backward_scan_reads_ahead() {
+    let mut engine = Engine::started(StoreOptions { memtable_bytes: 64 << 10, ..small() }, 1);
+    for number in 1..2_000 {
+        engine.put(number, 7 * number + 1);
+        engine.settle();
+    }
+    let mut reads = Vec::new();
+    for direction in [Direction::Forward, Direction::Backward] {
+        let before = engine.counters.value(Counter::DiskReads);
+        let range = ScanRange { low: Bound::Unbounded, high: Bound::Unbounded, direction };
+        let token = engine.call(|store, cx| store.scan_range(cx, range, 1_000, 1 << 20));
+        assert_eq!(engine.page(token).0.len(), 1_000);
+        reads.push(engine.counters.value(Counter::DiskReads) - before);
+    }
+    assert!(reads[1] <= reads[0] + 8 && reads[1] < 60, "reads forward and backward: {reads:?}");
+}
