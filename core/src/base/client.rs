@@ -97,6 +97,18 @@ pub enum KeyOp {
     },
 }
 
+impl KeyOp {
+    /// Bytes of the values that it carries.
+    pub fn payload(&self) -> usize {
+        match self {
+            Self::Set { value, when: When::Equals(expected), .. } => value.len() + expected.len(),
+            Self::Set { value, .. } | Self::Append(value) | Self::AddFloat(value) => value.len(),
+            Self::SetRange { data, .. } => data.len(),
+            Self::Read | Self::Delete { .. } | Self::Add(_) | Self::Expire { .. } => 0,
+        }
+    }
+}
+
 /// What a write does to a key's expiry. Times are milliseconds since the Unix epoch, judged on the HLC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Expiry {

@@ -67,6 +67,8 @@ counters! {
     ForwardLateAnswer = "forward_late_answer",
     /// A forward was received twice.
     ForwardRepeated = "forward_repeated",
+    /// A forward might have been answered before the last start, and was refused.
+    ForwardInDoubt = "forward_in_doubt",
     /// W1: a causal read wrote back.
     CausalWroteBack = "causal_wrote_back",
     /// W1: the write-back was refused and the key settled.
@@ -85,10 +87,16 @@ counters! {
     ClockSkewRefused = "clock_skew_refused",
     /// S3: an input waited for the ceiling.
     CeilingAwaited = "ceiling_awaited",
+    /// S3: there was no room for a message that had to wait for the ceiling.
+    ParkedDropped = "parked_dropped",
     /// S4: a start waited for the physical clock.
     StartWaited = "start_waited",
     /// S5: a message of an earlier start was dropped.
     OldStartDropped = "old_start_dropped",
+    /// S5: a message of a start not heard of yet was dropped, and a heartbeat asked for.
+    NewStartAsked = "new_start_asked",
+    /// W3: there was no room for a hint.
+    HintNotKept = "hint_not_kept",
     /// A request older than any deadline was refused.
     TooOldRefused = "too_old_refused",
     /// An operation ended UNAVAILABLE.

@@ -22,6 +22,8 @@ pub const SETTLED_MS: u64 = 4_000;
 pub const HINTS_MAX: usize = 1_000_000;
 /// Inputs that wait for the ceiling to rise.
 pub const PARKED_MAX: usize = 16_384;
+/// Bytes of keys and values that these may hold on to: one input of the largest size always fits.
+pub const PARKED_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Longest time a client operation may run, milliseconds.
 pub const REQUEST_DEADLINE_MS: u64 = 5_000;
 /// A stamp further ahead of the physical clock than this is refused (S2), milliseconds.

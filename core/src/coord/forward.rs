@@ -2,17 +2,19 @@
 
 use super::operation::{Operation, Origin};
 use super::{Coord, CoordCx, Flight, slot_and_replicas};
+use crate::base::limits::{OPERATIONS_MAX, REQUEST_DEADLINE_MS};
+use crate::base::planted::{self, Bug};
 use crate::base::{Address, Counter, Failure, Instant, KeyOp, NodeId, OpId, RequestId, Stamp};
 use crate::io::Tag;
-use crate::wire::{Answer, ForwardResult, Message};
+use crate::wire::{Answer, ForwardResult, Message, Refusal};
 use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
 use bytes::Bytes;
 
 /// Milliseconds without an answer after which the forwarder takes over.
 const TAKE_OVER_MS: u64 = 600;
-/// Operation ids of forwards that are remembered.
-const SEEN_MAX: usize = 16_384;
+/// Operation ids of forwards that are remembered: more than can be under way.
+const SEEN_MAX: usize = OPERATIONS_MAX;
 
 #[derive(Debug, Clone)]
 pub(super) struct Forward {
@@ -27,7 +29,7 @@ pub(super) struct Forward {
 }
 
 /// The forwards that this coordinator has seen. A repeated one is dropped; one so old that it may have been forgotten,
-/// or may have come before the last start, is not taken for a first attempt.
+/// or may have come before the last start, is refused, so that its issuer runs it as a retry if it still waits.
 #[derive(Debug, Clone)]
 pub(super) struct Forwards {
     seen: BTreeSet<OpId>,
@@ -110,47 +112,27 @@ impl Coord {
         op: KeyOp,
         patience_ms: u32,
     ) {
-        let Some(certain) = self.forwards.first_time(op_id) else {
-            cx.cx.count(Counter::ForwardRepeated);
-            // A client's own retry comes under the same id on purpose; it is never a first attempt anyway.
-            if !idempotent {
-                return;
+        let origin = Origin::Forwarded { from, request };
+        // A client's own retry comes under the same id on purpose; it is never a first attempt.
+        let first_time = if idempotent { Some(false) } else { self.forwards.first_time(op_id) };
+        let fresh = match first_time {
+            None => return cx.cx.count(Counter::ForwardRepeated),
+            Some(true) => true,
+            // This may repeat one that was answered before the last start, even with "certainly not applied": not run.
+            Some(false) if !idempotent && !planted::on(Bug::C3ForwardRunInDoubt) => {
+                cx.cx.count(Counter::ForwardInDoubt);
+                let answer = Answer::Refused(Refusal::TooOld);
+                return cx.cx.send(from, Message::Answer { request, answer });
             }
-            return self.run_forwarded(
-                cx,
-                Origin::Forwarded { from, request },
-                key,
-                op_id,
-                (true, false),
-                op,
-                patience_ms,
-            );
+            Some(false) => false,
         };
-        let fresh = certain && !idempotent;
-        self.run_forwarded(
-            cx,
-            Origin::Forwarded { from, request },
-            key,
-            op_id,
-            (idempotent, fresh),
-            op,
-            patience_ms,
-        );
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "the message's parts, each of another type")]
-    fn run_forwarded(
-        &mut self,
-        cx: &mut CoordCx<'_, '_>,
-        origin: Origin,
-        key: &Bytes,
-        op_id: OpId,
-        (idempotent, fresh): (bool, bool),
-        op: KeyOp,
-        patience_ms: u32,
-    ) {
-        let deadline = cx.cx.now.mono.plus_ms(u64::from(patience_ms));
-        let mut operation = Operation::new(origin, op, deadline);
+        self.forwarded += 1;
+        if self.forwarded > OPERATIONS_MAX {
+            let failure = if fresh { Failure::Overloaded } else { Failure::Timeout };
+            return self.respond(cx, key, origin, Err(failure));
+        }
+        let patience_ms = u64::from(patience_ms).min(REQUEST_DEADLINE_MS);
+        let mut operation = Operation::new(origin, op, cx.cx.now.mono.plus_ms(patience_ms));
         operation.op_id = Some(op_id);
         operation.idempotent = idempotent;
         operation.fresh = fresh;

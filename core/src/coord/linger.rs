@@ -1,31 +1,36 @@
 //! What is left of a write after its answer: the replicas that have not acknowledged it. They get it as a hint.
 
+use super::weak::target_of;
 use super::{Coord, CoordCx, CoordEvent, Flight, PHASE_MS};
 use crate::base::{NodeId, Record, RequestId};
 use crate::rules::quorum::Votes;
 use crate::wire::Answer;
 use alloc::boxed::Box;
+use alloc::vec::Vec;
 use bytes::Bytes;
 
 #[derive(Debug, Clone)]
 pub(super) struct Linger {
     pub(super) key: Bytes,
     pub(super) record: Record,
-    pub(super) acks: Votes,
+    /// Replicas that hold the record, or for which a fallback node holds a hint.
+    pub(super) covered: Votes,
+    /// W2: fallback nodes that were sent a hint, with the replica it is for.
+    pub(super) fallbacks: Vec<(NodeId, NodeId)>,
     pub(super) rounds_left: u8,
 }
 
 impl Linger {
-    pub(super) fn new(key: Bytes, record: Record, acks: Votes) -> Self {
-        Self { key, record, acks, rounds_left: 2 }
+    pub(super) fn new(key: Bytes, record: Record, covered: Votes, fallbacks: Vec<(NodeId, NodeId)>) -> Self {
+        Self { key, record, covered, fallbacks, rounds_left: 2 }
     }
 }
 
 impl Coord {
-    /// Keeps waiting, under the same request id, for the replicas that are not among `linger.acks`.
+    /// Keeps waiting, under the same request id, for the replicas that are not among `linger.covered`.
     pub(super) fn linger(&mut self, cx: &mut CoordCx<'_, '_>, request: RequestId, linger: Linger) {
         let (_, replicas) = super::slot_and_replicas(cx.table, &linger.key);
-        if linger.acks.is_all(replicas) {
+        if linger.covered.is_all(replicas) {
             self.flights.remove(&request);
             return;
         }
@@ -46,8 +51,8 @@ impl Coord {
             return;
         };
         let (_, replicas) = super::slot_and_replicas(cx.table, &linger.key);
-        linger.acks.add(replicas, from);
-        if linger.acks.is_all(replicas) {
+        linger.covered.add(replicas, target_of(&linger.fallbacks, from).unwrap_or(from));
+        if linger.covered.is_all(replicas) {
             self.flights.remove(&request);
         }
     }
@@ -62,7 +67,7 @@ impl Coord {
         }
         if let Some(Flight::Linger(linger)) = self.flights.remove(&request) {
             let (_, replicas) = super::slot_and_replicas(cx.table, &linger.key);
-            for target in replicas.iter().filter(|node| !linger.acks.has(replicas, **node)) {
+            for target in replicas.iter().filter(|node| !linger.covered.has(replicas, **node)) {
                 let (key, record) = (linger.key.clone(), linger.record.clone());
                 cx.events.push(CoordEvent::KeepHint { target: *target, key, record });
             }

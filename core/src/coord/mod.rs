@@ -108,6 +108,8 @@ pub struct Coord {
     forwards: Forwards,
     /// Client operations that have not been answered.
     operations: usize,
+    /// Operations of other coordinators that have not been answered.
+    forwarded: usize,
     /// Distinguishes operation ids of equal stamps.
     op_numbers: u128,
     rng: Rng,
@@ -124,6 +126,7 @@ impl Coord {
             settled: Settled::default(),
             forwards: Forwards::new(floor),
             operations: 0,
+            forwarded: 0,
             op_numbers: 0,
             rng,
         }
@@ -257,6 +260,7 @@ impl Coord {
         match origin {
             Origin::Client(tag) => self.reply(cx, tag, result),
             Origin::Forwarded { from, request } => {
+                self.forwarded -= 1;
                 let answer = Answer::Forwarded(crate::wire::ForwardResult::Done(result));
                 cx.cx.send(from, Message::Answer { request, answer });
             }

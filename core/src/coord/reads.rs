@@ -101,6 +101,10 @@ impl Coord {
         };
         read.reports.clear();
         read.refusals = Votes::default();
+        if !read.answered && !read.has_body() {
+            // Who reported this ballot may stay silent from now on. What was chosen, another of a majority reports, too.
+            read.best = Stamp::ZERO;
+        }
         read.writing_back = None;
         read.asked = replicas.to_vec();
         let request = cx.cx.next_request();
@@ -197,7 +201,8 @@ impl Coord {
         if read.reports.len() < replicas.len() || (read.late != Stamp::ZERO && !read.rechecked) {
             return;
         }
-        let alone = read.rechecked && read.best == read.late && read.agreeing() < majority(replicas.len());
+        let alone =
+            read.rechecked && read.best == read.late && read.agreeing(replicas) < majority(replicas.len());
         let candidate = read.record.clone().filter(|_| alone).map(|record| (read.key.clone(), record));
         self.flights.remove(&request);
         if let Some((key, record)) = candidate {
@@ -344,8 +349,9 @@ impl Read {
         self.best == Stamp::ZERO || self.record.is_some()
     }
 
-    fn agreeing(&self) -> usize {
-        self.reports.iter().filter(|(_, ballot)| *ballot == self.best).count()
+    /// How many of `replicas` report the best ballot. A fallback node's hint is no replica's copy.
+    fn agreeing(&self, replicas: &[NodeId]) -> usize {
+        self.reports.iter().filter(|(node, ballot)| *ballot == self.best && replicas.contains(node)).count()
     }
 
     fn next_step(&self, replicas: &[NodeId], now_ms: u64) -> Step {
@@ -364,7 +370,7 @@ impl Read {
         if self.reports.len() < quorum {
             return Step::Wait;
         }
-        let agreed = self.agreeing() >= quorum;
+        let agreed = self.agreeing(replicas) >= quorum;
         let expired = self.record.as_ref().is_some_and(|record| record.is_expired(now_ms));
         match self.level {
             _ if !self.has_body() => Step::AskFull,
@@ -390,7 +396,7 @@ impl Read {
             return;
         }
         cx.cx.count(Counter::ReadRepair);
-        let chosen = self.agreeing() >= majority(replicas.len());
+        let chosen = self.agreeing(replicas) >= majority(replicas.len());
         let request = cx.cx.next_request();
         Coord::send_each(cx, [node], slot, || Message::Repair {
             request,

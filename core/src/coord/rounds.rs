@@ -310,6 +310,7 @@ impl Coord {
                 cx.cx.count(Counter::ForwardNotRun);
                 let answer = Answer::Forwarded(ForwardResult::NotRun);
                 cx.cx.send(from, Message::Answer { request, answer });
+                self.forwarded -= 1;
                 true
             }
             origin => {
@@ -421,7 +422,7 @@ impl Coord {
         if accept.next != Stamp::ZERO && accept.grants.is_majority(replicas) {
             self.settled.insert(key, accept.next, accept.record.clone(), cx.cx.now.mono);
         }
-        self.linger(cx, request, Linger::new(key.clone(), accept.record, accept.acks));
+        self.linger(cx, request, Linger::new(key.clone(), accept.record, accept.acks, Vec::new()));
         self.finish(cx, key);
     }
 

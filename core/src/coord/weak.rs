@@ -28,6 +28,8 @@ pub(super) struct Weak {
     refusals: Votes,
     /// Fallback nodes that were sent a hint, with the replica it is for.
     fallbacks: Vec<(NodeId, NodeId)>,
+    /// Replicas for which a fallback node holds a hint.
+    hinted: Votes,
     /// Replicas that were not sent anything (eventual: believed to be down).
     skipped: usize,
 }
@@ -67,6 +69,7 @@ impl Coord {
             acks: Votes::default(),
             refusals: Votes::default(),
             fallbacks: Vec::new(),
+            hinted: Votes::default(),
             skipped: 0,
         };
         let is_target = |node: &NodeId| level == Level::Causal || cx.liveness.is_alive(*node);
@@ -117,9 +120,11 @@ impl Coord {
             return;
         };
         let (_, replicas) = slot_and_replicas(cx.table, &weak.key);
-        let is_fallback = weak.fallbacks.iter().any(|(node, _)| *node == from);
+        let hinted_for = target_of(&weak.fallbacks, from);
         match answer {
-            Answer::Accepted { .. } if is_fallback => {}
+            Answer::Accepted { .. } if hinted_for.is_some() => {
+                hinted_for.map(|target| weak.hinted.add(replicas, target));
+            }
             Answer::Accepted { .. } => {
                 weak.acks.add(replicas, from);
             }
@@ -130,7 +135,7 @@ impl Coord {
             _ => return cx.cx.count(Counter::PeerMisbehaved),
         }
         let done = match weak.level {
-            Level::Eventual => is_fallback || weak.acks.count() > 0,
+            Level::Eventual => weak.hinted.count() + weak.acks.count() > 0,
             _ => weak.acks.is_majority(replicas),
         };
         let refused = match weak.level {
@@ -152,12 +157,8 @@ impl Coord {
         };
         let response = Response::Mutated { outcome: weak.outcome, version: weak.record.written };
         self.reply(cx, weak.tag, Ok(response));
-        let mut covered = weak.acks;
-        let (_, replicas) = slot_and_replicas(cx.table, &weak.key);
-        for (_, target) in &weak.fallbacks {
-            covered.add(replicas, *target);
-        }
-        self.linger(cx, request, Linger::new(weak.key, weak.record, covered));
+        let covered = weak.acks.or(weak.hinted);
+        self.linger(cx, request, Linger::new(weak.key, weak.record, covered, weak.fallbacks));
     }
 
     /// C9: refused by a promise or floor, the write becomes a mutation with the same operation id; re-sent as weak it
@@ -191,6 +192,11 @@ impl Coord {
         Self::send_each(cx, silent, slot, || weak.message(request));
         self.fly_weak(cx, request, *weak);
     }
+}
+
+/// The replica for which `node` was sent a hint.
+pub(super) fn target_of(fallbacks: &[(NodeId, NodeId)], node: NodeId) -> Option<NodeId> {
+    fallbacks.iter().find(|(fallback, _)| *fallback == node).map(|(_, target)| *target)
 }
 
 impl Weak {

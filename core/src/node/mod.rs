@@ -1,8 +1,10 @@
 //! One shard of one process: routes inputs to the machines and maps one machine's event to another's call.
 
 mod identity;
+mod parked;
+mod peers;
 
-use crate::base::limits::{CEILING_STEP_MS, PARKED_MAX};
+use crate::base::limits::CEILING_STEP_MS;
 use crate::base::planted::{self, Bug};
 use crate::base::rng::Rng;
 use crate::base::{
@@ -17,10 +19,12 @@ use crate::rules::liveness::Liveness;
 use crate::rules::ring::SlotTable;
 use crate::store::{Store, StoreCx, StoreEvent, StoreOptions};
 use crate::wire::{Answer, Envelope, Message, Refusal};
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::vec::Vec;
 use identity::{Identity, IdentityEvent};
+use parked::Parked;
+use peers::{Life, Peers};
 
 pub use identity::FORMAT_VERSION;
 
@@ -60,9 +64,9 @@ pub struct Node {
     /// The last request id given out.
     requests: u64,
     /// Inputs that wait for the ceiling.
-    parked: VecDeque<Input>,
+    parked: Parked,
     /// S5: the latest start number and ceiling of each peer.
-    peers: BTreeMap<Address, (StartNumber, Hlc)>,
+    peers: Peers,
     next_ping: Instant,
     work: Work,
 }
@@ -172,8 +176,8 @@ impl Node {
             options,
             counters: Counters::default(),
             requests: 0,
-            parked: VecDeque::new(),
-            peers: BTreeMap::new(),
+            parked: Parked::default(),
+            peers: Peers::default(),
             next_ping: Instant(0),
             work: Work::default(),
         }
@@ -206,12 +210,9 @@ impl Node {
         let own = match self.phase {
             Phase::AwaitingClock => Some(self.next_ping),
             Phase::Serving => {
-                let parked = self.parked.iter().filter_map(|input| match input {
-                    Input::Client { deadline, .. } => Some(*deadline),
-                    _ => None,
-                });
-                let machines = [self.coord.next_deadline(), self.replica.next_deadline()];
-                machines.into_iter().flatten().chain(parked).chain([self.next_ping]).min()
+                let parked = self.parked.next_deadline();
+                let machines = [self.coord.next_deadline(), self.replica.next_deadline(), parked];
+                machines.into_iter().flatten().chain([self.next_ping]).min()
             }
             Phase::Checking | Phase::Recovering { .. } | Phase::Establishing | Phase::Dead => None,
         };
@@ -250,7 +251,7 @@ impl Node {
             IdentityEvent::Established { found, ceiling } => self.begin(now, found, ceiling),
             IdentityEvent::Raised(ceiling) => {
                 self.clock.raise(ceiling);
-                for input in core::mem::take(&mut self.parked) {
+                for input in self.parked.take() {
                     self.on_outside(now, input, out);
                 }
             }
@@ -315,9 +316,6 @@ impl Node {
             return self.refuse_client(tag, Failure::ClockSkew, out);
         }
         if !self.clock.admit(now.wall, seen) {
-            if self.parked.len() >= PARKED_MAX {
-                return self.refuse_client(tag, Failure::Overloaded, out);
-            }
             return self.park(now, seen, Input::Client { tag, request, deadline }, out);
         }
         if Clock::is_skewed(now.wall, self.clock.last()) {
@@ -338,7 +336,11 @@ impl Node {
 
     fn park(&mut self, now: Now, wanted: Hlc, input: Input, out: &mut Outbox) {
         self.counters.add(Counter::CeilingAwaited);
-        self.parked.push_back(input);
+        match self.parked.push(input) {
+            Err(Input::Client { tag, .. }) => self.refuse_client(tag, Failure::Overloaded, out),
+            Err(_) => self.counters.add(Counter::ParkedDropped),
+            Ok(()) => {}
+        }
         self.raise(now, wanted, out);
     }
 
@@ -359,8 +361,14 @@ impl Node {
         if from == self.options.address || self.table.address(from.node, crate::base::Slot(0)).is_none() {
             return self.counters.add(Counter::PeerMisbehaved);
         }
-        if !self.is_current(&envelope) {
-            return self.counters.add(Counter::OldStartDropped);
+        match self.peers.judge(&envelope) {
+            Life::Current if envelope.body.highest_stamp().hlc <= envelope.hlc => {}
+            Life::Current | Life::Forgetful => return self.counters.add(Counter::PeerMisbehaved),
+            Life::Past => return self.counters.add(Counter::OldStartDropped),
+            Life::Unproven => {
+                self.counters.add(Counter::NewStartAsked);
+                return self.work.sends.push((from, Message::Ping { ceiling: self.clock.ceiling() }));
+            }
         }
         self.liveness.on_heard(from.node, now.mono);
         let skewed = Clock::is_skewed(now.wall, envelope.hlc);
@@ -383,10 +391,7 @@ impl Node {
             return self.on_other_epoch(now, &envelope);
         }
         if !self.clock.admit(now.wall, envelope.hlc) {
-            if self.parked.len() < PARKED_MAX {
-                self.park(now, envelope.hlc, Input::Message(envelope), out);
-            }
-            return;
+            return self.park(now, envelope.hlc, Input::Message(envelope), out);
         }
         self.on_message(now, from, envelope.body, out);
         self.keep_ahead(now, out);
@@ -398,23 +403,6 @@ impl Node {
         if let (true, Some(request)) = (envelope.epoch < epoch, envelope.body.request_id()) {
             Replica::refuse_epoch(cx!(self, now), envelope.from, request, epoch);
         }
-    }
-
-    /// S5: whether the message is of the sender's latest start, and that start knew the ceilings of those before it.
-    fn is_current(&mut self, envelope: &Envelope) -> bool {
-        let (start, ceiling) = self.peers.entry(envelope.from).or_insert((envelope.start, Hlc(0)));
-        if envelope.start < *start {
-            return false;
-        }
-        if let Message::Ping { ceiling: told } | Message::Pong { ceiling: told } = &envelope.body {
-            if envelope.start > *start && *told < *ceiling {
-                self.counters.add(Counter::PeerMisbehaved);
-                return false;
-            }
-            *ceiling = (*ceiling).max(*told);
-        }
-        *start = envelope.start;
-        true
     }
 
     fn on_heartbeat(&mut self, from: Address, body: &Message) {
@@ -477,13 +465,8 @@ impl Node {
 
     /// Clients whose deadline passes while they wait for the ceiling get their answer: nothing was done.
     fn drop_parked(&mut self, now: Now, out: &mut Outbox) {
-        for input in core::mem::take(&mut self.parked) {
-            match input {
-                Input::Client { tag, deadline, .. } if deadline <= now.mono => {
-                    self.refuse_client(tag, Failure::Unavailable, out);
-                }
-                other => self.parked.push_back(other),
-            }
+        for tag in self.parked.expire(now.mono) {
+            self.refuse_client(tag, Failure::Unavailable, out);
         }
     }
 
@@ -544,9 +527,11 @@ impl Node {
         match event {
             CoordEvent::Reply { tag, reply } => out.push(Output::Reply { tag, reply }),
             CoordEvent::KeepHint { target, key, record } => {
-                // Without room the hint is not kept; the replica is repaired by reads.
-                let _kept =
-                    self.replica.keep_hint(replica_cx!(self, cx!(self, now), out), target, key, record);
+                let rx = replica_cx!(self, cx!(self, now), out);
+                if self.replica.keep_hint(rx, target, key, record).is_none() {
+                    // The replica is repaired by reads and by comparison.
+                    self.counters.add(Counter::HintNotKept);
+                }
             }
             CoordEvent::Settled { target, key, ballot } => {
                 self.replica.on_settled(replica_cx!(self, cx!(self, now), out), target, key, ballot);

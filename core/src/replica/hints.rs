@@ -32,6 +32,8 @@ pub(super) struct Hints {
     /// Hints whose delivery or settling is under way, with the time at which it is given up.
     busy: BTreeMap<(NodeId, Bytes), Instant>,
     next_tick: Option<Instant>,
+    /// Where the next batch begins: hints that are refused again and again must not keep the others waiting.
+    cursor: Option<(NodeId, Bytes)>,
 }
 
 #[derive(Debug, Clone)]
@@ -48,6 +50,14 @@ fn record_key(target: NodeId, key: &Bytes) -> RecordKey {
     RecordKey { slot: HINT_SLOT, key: Bytes::from(name) }
 }
 
+/// The next key after `key` in byte order.
+fn successor(key: &Bytes) -> Bytes {
+    let mut next = Vec::with_capacity(key.len() + 1);
+    next.extend_from_slice(key);
+    next.push(0);
+    Bytes::from(next)
+}
+
 fn parse(key: &RecordKey) -> Option<(NodeId, Bytes)> {
     let (target, rest) = key.key.split_at_checked(2)?;
     let target = NodeId(u16::from_be_bytes([target[0], target[1]]));
@@ -57,6 +67,35 @@ fn parse(key: &RecordKey) -> Option<(NodeId, Bytes)> {
 impl Hints {
     pub(super) fn len(&self) -> usize {
         self.index.len()
+    }
+
+    /// At most `room` hints for targets that are up, from the cursor on and round. A target that is down is skipped at
+    /// one step, however many hints it has.
+    fn due(&mut self, room: usize, is_alive: impl Fn(NodeId) -> bool) -> Vec<(NodeId, Bytes)> {
+        let mut due: Vec<(NodeId, Bytes)> = Vec::new();
+        let first = self.cursor.clone();
+        let (mut from, mut wrapped) = (first.clone().unwrap_or((NodeId(0), Bytes::new())), first.is_none());
+        while due.len() < room {
+            let next = self.index.range(from.clone()..).map(|(name, _)| name).next();
+            let is_past =
+                |name: &(NodeId, Bytes)| wrapped && first.as_ref().is_some_and(|first| name >= first);
+            match next {
+                Some(name) if is_past(name) => break,
+                Some((target, _)) if !is_alive(*target) && target.0 < u16::MAX => {
+                    from = (NodeId(target.0 + 1), Bytes::new());
+                }
+                Some(name) => {
+                    if is_alive(name.0) && !self.busy.contains_key(name) {
+                        due.push(name.clone());
+                    }
+                    from = (name.0, successor(&name.1));
+                }
+                None if wrapped => break,
+                None => (from, wrapped) = ((NodeId(0), Bytes::new()), true),
+            }
+        }
+        self.cursor = Some(from);
+        due
     }
 
     /// Sends a hint whose record has been read.
@@ -179,9 +218,7 @@ impl Replica {
             .in_flight
             .retain(|_, delivery| busy.contains_key(&(delivery.target, delivery.key.clone())));
         let room = IN_FLIGHT_MAX.saturating_sub(self.hints.busy.len());
-        let is_due = |name: &&(NodeId, Bytes)| is_alive(name.0) && !self.hints.busy.contains_key(*name);
-        let due: Vec<_> = self.hints.index.keys().filter(is_due).take(room).cloned().collect();
-        for (target, key) in due {
+        for (target, key) in self.hints.due(room, is_alive) {
             self.hints.busy.insert((target, key.clone()), now.plus_ms(PATIENCE_MS));
             let name = record_key(target, &key);
             match rx.with_store(|store, cx| store.get(cx, &name)) {
@@ -244,5 +281,43 @@ impl Replica {
             self.hints.index.remove(&held);
             rx.with_store(|store, cx| store.erase(cx, name, ballot));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec;
+
+    fn name(target: u16, key: u8) -> (NodeId, Bytes) {
+        (NodeId(target), Bytes::copy_from_slice(&[key]))
+    }
+
+    fn holding(names: impl IntoIterator<Item = (NodeId, Bytes)>) -> Hints {
+        let index = names.into_iter().map(|name| (name, Stamp::ZERO)).collect();
+        Hints { index, ..Hints::default() }
+    }
+
+    #[test]
+    fn hints_that_are_refused_do_not_keep_the_others_waiting() {
+        let mut hints = holding((0..10).map(|key| name(1, key)));
+        let batches: Vec<_> = (0..4).map(|_| hints.due(4, |_| true)).collect();
+        let keys: Vec<Vec<u8>> =
+            batches.iter().map(|batch| batch.iter().map(|(_, key)| key[0]).collect()).collect();
+        assert_eq!(keys, [vec![0, 1, 2, 3], vec![4, 5, 6, 7], vec![8, 9, 0, 1], vec![2, 3, 4, 5]]);
+    }
+
+    #[test]
+    fn a_round_takes_each_hint_once_and_skips_who_is_down_or_busy() {
+        let mut hints =
+            holding([name(1, 0), name(2, 0), name(2, 1), name(u16::MAX, 7), name(3, 4), name(3, 5)]);
+        hints.busy.insert(name(3, 4), Instant(1));
+        for _ in 0..3 {
+            let mut due = hints.due(100, |node| node != NodeId(2) && node != NodeId(u16::MAX));
+            due.sort();
+            assert_eq!(due, [name(1, 0), name(3, 5)]);
+        }
+        assert_eq!(hints.due(100, |_| false), []);
+        assert_eq!(holding([]).due(5, |_| true), []);
     }
 }

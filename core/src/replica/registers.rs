@@ -216,7 +216,7 @@ impl Replica {
     }
 
     fn raise(&mut self, rx: &mut ReplicaCx<'_, '_>, key: &RecordKey, ballot: Stamp) {
-        debug_assert!(ballot <= Stamp::upto(rx.cx.clock.last()), "S3: a promise above the clock");
+        assert!(ballot <= Stamp::upto(rx.cx.clock.last()), "S3: a promise above the clock");
         if self.promises.raise(key.slot, &key.key, ballot) {
             rx.cx.count(Counter::PromiseEvicted);
         }

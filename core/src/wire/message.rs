@@ -209,4 +209,46 @@ impl Message {
             Self::Answer { .. } | Self::Ping { .. } | Self::Pong { .. } => None,
         }
     }
+
+    /// The highest stamp that taking this message in could issue, promise or accept (S2: at or below the sender's clock).
+    pub fn highest_stamp(&self) -> Stamp {
+        match self {
+            Self::Prepare { ballot, .. } => *ballot,
+            Self::Accept { record, next, .. } => record.ballot.max(*next),
+            Self::Weak { record, .. } | Self::Hint { record, .. } | Self::Repair { record, .. } => {
+                record.ballot
+            }
+            Self::Forward { op_id, .. } => op_id.stamp,
+            Self::Answer { answer, .. } => match answer {
+                Answer::Promise { ballot, accepted } => {
+                    accepted.as_ref().map_or(*ballot, |record| record.ballot.max(*ballot))
+                }
+                Answer::Found { ballot, .. } | Answer::Refused(Refusal::Ballot(ballot)) => *ballot,
+                _ => Stamp::ZERO,
+            },
+            Self::Query { .. } | Self::Scan { .. } | Self::Ping { .. } | Self::Pong { .. } => Stamp::ZERO,
+        }
+    }
+
+    /// Bytes of keys and values that the message holds on to.
+    pub fn payload(&self) -> usize {
+        let of_record = |record: &Record| record.value.as_ref().map_or(0, Bytes::len);
+        match self {
+            Self::Accept { key, record, .. }
+            | Self::Weak { key, record, .. }
+            | Self::Hint { key, record, .. }
+            | Self::Repair { key, record, .. } => key.len() + of_record(record),
+            Self::Forward { key, op, .. } => key.len() + op.payload(),
+            Self::Prepare { key, .. } | Self::Query { key, .. } => key.len(),
+            Self::Answer { answer, .. } => match answer {
+                Answer::Promise { accepted: Some(record), .. }
+                | Answer::Found { record: Some(record), .. } => of_record(record),
+                Answer::Scanned { records, .. } => {
+                    records.iter().map(|(_, key, record)| key.len() + of_record(record)).sum()
+                }
+                _ => 0,
+            },
+            Self::Scan { .. } | Self::Ping { .. } | Self::Pong { .. } => 0,
+        }
+    }
 }
