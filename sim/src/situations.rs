@@ -20,9 +20,18 @@ pub const OF_THE_WORLD: [&str; 10] = [
     "outcome_unknown",
 ];
 
-/// Counters of the core that an ordinary batch of swarm need not reach: they count work or operator errors.
-const NOT_DEMANDED: [&str; 6] =
-    ["peer_misbehaved", "ended_overloaded", "too_old_refused", "filter_spared", "hint_read", "start_waited"];
+/// Counters of the core that an ordinary batch of swarm need not reach: they count work, operator errors, or a limit
+/// that no run fills.
+const NOT_DEMANDED: [&str; 8] = [
+    "peer_misbehaved",
+    "ended_overloaded",
+    "too_old_refused",
+    "filter_spared",
+    "hint_read",
+    "start_waited",
+    "parked_dropped",
+    "hint_not_kept",
+];
 
 /// The situations that a large batch of the scenario `swarm` must reach.
 pub fn demanded() -> impl Iterator<Item = &'static str> {

@@ -44,10 +44,6 @@ pub enum Bug {
     C1MinorityPrepare,
     /// C5: a round counts as chosen with one acknowledgement less than a majority.
     C5MinorityAccept,
-    /// C3: a forward that may repeat one from before the last start is run.
-    C3ForwardRunInDoubt,
-    /// S5: a start number is believed from any message, without a look at its ceiling.
-    S5StartWithoutCeiling,
     /// WAL: recovery stops at the first page of the last segment.
     WalRecoveryDropsTail,
 }
@@ -74,8 +70,6 @@ impl Bug {
         (Bug::S3StampAboveCeiling, "s3-stamp-above-ceiling"),
         (Bug::C1MinorityPrepare, "c1-minority-prepare"),
         (Bug::C5MinorityAccept, "c5-minority-accept"),
-        (Bug::C3ForwardRunInDoubt, "c3-forward-run-in-doubt"),
-        (Bug::S5StartWithoutCeiling, "s5-start-without-ceiling"),
         (Bug::WalRecoveryDropsTail, "wal-recovery-drops-tail"),
     ];
 }
