@@ -79,6 +79,8 @@ counters! {
     HintDelivered = "hint_delivered",
     /// W2: an eventual read was answered from a hint.
     HintRead = "hint_read",
+    /// A read asked another replica, because one was late.
+    ReadHedged = "read_hedged",
     /// A stale replica was repaired after a read.
     ReadRepair = "read_repair",
     /// T1: a strong operation chose a tombstone for an expired record.

@@ -20,6 +20,7 @@ use crate::base::{
 };
 use crate::io::Tag;
 use crate::rules::context::Cx;
+use crate::rules::latency::Latency;
 use crate::rules::liveness::Liveness;
 use crate::rules::register::is_blind;
 use crate::rules::ring::SlotTable;
@@ -106,6 +107,8 @@ pub struct Coord {
     timers: BinaryHeap<Reverse<(Instant, RequestId)>>,
     settled: Settled,
     forwards: Forwards,
+    /// How fast each node answers queries.
+    latency: Latency,
     /// Client operations that have not been answered.
     operations: usize,
     /// Operations of other coordinators that have not been answered.
@@ -125,6 +128,7 @@ impl Coord {
             timers: BinaryHeap::new(),
             settled: Settled::default(),
             forwards: Forwards::new(floor),
+            latency: Latency::default(),
             operations: 0,
             forwarded: 0,
             op_numbers: 0,
@@ -322,3 +326,6 @@ fn slot_and_replicas<'t>(table: &'t SlotTable, key: &Bytes) -> (Slot, &'t [NodeI
     let slot = slot_of(key);
     (slot, table.replicas(slot))
 }
+
+#[cfg(test)]
+mod tests;

@@ -40,6 +40,14 @@ pub(super) struct Read {
     rechecked: bool,
     /// Nobody asked so far but these (eventual reads go on to the next).
     asked: Vec<NodeId>,
+    /// W2: how many reports an eventual read waits for.
+    wanted: usize,
+    /// When the last question was sent.
+    sent: Instant,
+    /// Who was asked for the record where the others were asked for its stamps.
+    body_from: Option<NodeId>,
+    /// A majority agrees, and the record is waited for.
+    awaiting_body: bool,
     skewed: bool,
 }
 
@@ -47,6 +55,8 @@ pub(super) struct Read {
 enum Step {
     Wait,
     Answer,
+    /// All has come but the record, which one node was asked for: waits until its answer is late.
+    AwaitBody,
     /// The body at the best ballot has not come: everybody is asked for it.
     AskFull,
     WriteBack,
@@ -82,10 +92,17 @@ impl Coord {
             late: Stamp::ZERO,
             rechecked: false,
             asked: Vec::new(),
+            wanted: 0,
+            sent: Instant(0),
+            body_from: None,
+            awaiting_body: false,
             skewed: false,
         };
         match level {
-            Level::Eventual => self.ask_next(cx, read),
+            Level::Eventual => {
+                let request = cx.cx.next_request();
+                self.ask_next(cx, request, read);
+            }
             Level::Strong | Level::Causal => self.ask_all(cx, read, false),
         }
     }
@@ -107,42 +124,63 @@ impl Coord {
         }
         read.writing_back = None;
         read.asked = replicas.to_vec();
+        read.sent = cx.cx.now.mono;
+        read.body_from = body_from.filter(|_| !full);
+        read.awaiting_body = false;
         let request = cx.cx.next_request();
         for node in replicas {
             let digest = !full && Some(*node) != body_from;
             let key = &read.key;
             Self::send_each(cx, [*node], slot, || Message::Query { request, key: key.clone(), digest });
         }
-        self.fly(cx, request, read, PHASE_MS);
+        let until = cx.cx.now.mono.plus_ms(PHASE_MS);
+        self.fly(cx, request, read, until);
     }
 
-    /// W2: asks the best replica not asked yet; then the fallback nodes for hints.
-    fn ask_next(&mut self, cx: &mut CoordCx<'_, '_>, mut read: Read) {
+    /// W2: asks the best replica not asked yet; then the fallback nodes for hints. What was asked before still counts when
+    /// it comes: the first good answer is taken. When nobody is left the round begins again.
+    fn ask_next(&mut self, cx: &mut CoordCx<'_, '_>, request: RequestId, mut read: Read) {
         let (slot, replicas) = slot_and_replicas(cx.table, &read.key);
         let me = self.me.node;
+        let is_first = read.asked.is_empty();
+        let is_new = |node: &NodeId| !read.asked.contains(node) && *node != me && cx.liveness.is_alive(*node);
         let mut targets = Vec::new();
-        if read.asked.is_empty() && !replicas.contains(&me) {
+        if is_first {
             targets.push(me);
         }
-        let is_new = |node: &NodeId| !read.asked.contains(node) && *node != me && cx.liveness.is_alive(*node);
-        if replicas.contains(&me) && read.asked.is_empty() {
-            targets.push(me);
+        if is_first && replicas.contains(&me) {
+            read.wanted = 1;
             if self.rng.below(REPAIR_ONE_IN) == 0 {
                 targets.extend(replicas.iter().copied().filter(is_new));
             }
         } else if let Some(next) = cx.table.preference(slot).iter().copied().find(is_new) {
             targets.push(next);
         }
+        if is_first && !replicas.contains(&me) {
+            read.wanted = targets.len();
+        }
+        let now = cx.cx.now.mono;
+        let until = match targets.last() {
+            Some(last) => self.latency.late_at(*last, now),
+            None => now.plus_ms(PHASE_MS),
+        };
+        if !is_first {
+            cx.cx.count(Counter::ReadHedged);
+        }
+        if targets.is_empty() {
+            targets.extend(read.asked.iter().copied().filter(|node| *node != me));
+        }
         read.asked.extend(targets.iter().copied());
-        let request = cx.cx.next_request();
+        read.asked.sort_unstable();
+        read.asked.dedup();
+        read.sent = now;
         let key = read.key.clone();
         Self::send_each(cx, targets, slot, || Message::Query { request, key: key.clone(), digest: false });
-        self.fly(cx, request, read, PHASE_MS / 3);
+        self.fly(cx, request, read, until);
     }
 
-    fn fly(&mut self, cx: &mut CoordCx<'_, '_>, request: RequestId, read: Read, patience_ms: u64) {
-        let now = cx.cx.now.mono;
-        let wake = now.plus_ms(patience_ms).min(read.deadline).max(Instant(now.0 + 1));
+    fn fly(&mut self, cx: &mut CoordCx<'_, '_>, request: RequestId, read: Read, until: Instant) {
+        let wake = until.min(read.deadline).max(Instant(cx.cx.now.mono.0 + 1));
         self.flights.insert(request, Flight::Read(Box::new(read)));
         self.set_timer(request, wake);
     }
@@ -160,6 +198,7 @@ impl Coord {
         let (_, replicas) = slot_and_replicas(cx.table, &read.key);
         match answer {
             Answer::Found { ballot, record } => {
+                self.latency.observe(from, read.sent, cx.cx.now.mono);
                 let newer = read.answered && ballot > read.best;
                 let body = if newer { record.clone() } else { None };
                 if !read.add(from, ballot, record) {
@@ -198,6 +237,12 @@ impl Coord {
         };
         let (_, replicas) = slot_and_replicas(cx.table, &read.key);
         read.repair(cx, from, ballot);
+        if read.level == Level::Eventual {
+            if read.reports.len() >= read.asked.len() {
+                self.end_eventual(cx, request);
+            }
+            return;
+        }
         if read.reports.len() < replicas.len() || (read.late != Stamp::ZERO && !read.rechecked) {
             return;
         }
@@ -207,6 +252,15 @@ impl Coord {
         self.flights.remove(&request);
         if let Some((key, record)) = candidate {
             self.settle_hint(cx, from, &key, record);
+        }
+    }
+
+    /// W2: an eventual read that was answered has heard all that it will: repairs whoever is behind the newest.
+    fn end_eventual(&mut self, cx: &mut CoordCx<'_, '_>, request: RequestId) {
+        if let Some(Flight::Read(read)) = self.flights.remove(&request) {
+            for (node, ballot) in &read.reports {
+                read.repair(cx, *node, *ballot);
+            }
         }
     }
 
@@ -221,6 +275,14 @@ impl Coord {
         match read.next_step(replicas, now_ms(cx)) {
             Step::Wait => {}
             Step::WaitShortly => self.set_timer(request, cx.cx.now.mono.plus_ms(GRACE_MS)),
+            Step::AwaitBody => {
+                let late = read.body_from.map_or(read.sent, |node| self.latency.late_at(node, read.sent));
+                let at = late.max(Instant(cx.cx.now.mono.0 + 1));
+                if let Some(Flight::Read(read)) = self.flights.get_mut(&request) {
+                    read.awaiting_body = true;
+                }
+                self.set_timer(request, at);
+            }
             Step::Answer => self.finish_read(cx, request),
             Step::AskFull => {
                 if let Some(Flight::Read(read)) = self.flights.remove(&request) {
@@ -241,11 +303,12 @@ impl Coord {
         if read.level == Level::Strong {
             cx.cx.count(Counter::ReadAgreed);
         }
-        for (node, ballot) in read.reports.clone() {
-            read.repair(cx, node, ballot);
+        for (node, ballot) in &read.reports {
+            read.repair(cx, *node, *ballot);
         }
         let (tag, response) = (read.tag, read_response(read.record.as_ref(), now_ms(cx)));
-        if read.reports.len() == replicas.len() || read.level == Level::Eventual {
+        let expected = if read.level == Level::Eventual { read.asked.len() } else { replicas.len() };
+        if read.reports.len() + read.refusals.count() >= expected {
             self.flights.remove(&request);
         }
         self.reply(cx, tag, Ok(response));
@@ -276,7 +339,8 @@ impl Coord {
             record: record.clone(),
             chosen: false,
         });
-        self.fly(cx, request, *read, PHASE_MS);
+        let until = cx.cx.now.mono.plus_ms(PHASE_MS);
+        self.fly(cx, request, *read, until);
     }
 
     /// C8, W1: settles the key by a round of the identity, with what was read as a candidate.
@@ -295,6 +359,10 @@ impl Coord {
         let Some(Flight::Read(read)) = self.flights.remove(&request) else {
             return;
         };
+        if read.answered && read.level == Level::Eventual {
+            self.flights.insert(request, Flight::Read(read));
+            return self.end_eventual(cx, request);
+        }
         if read.answered {
             if read.late != Stamp::ZERO && !read.rechecked {
                 let mut again = *read;
@@ -310,10 +378,10 @@ impl Coord {
         }
         let is_majority = read.reports.len() >= majority(replicas.len());
         match read.level {
-            Level::Eventual if read.reports.is_empty() => self.ask_next(cx, *read),
-            Level::Eventual => {
-                self.flights.insert(request, Flight::Read(read));
-                self.finish_read(cx, request);
+            Level::Eventual => self.ask_next(cx, request, *read),
+            Level::Strong | Level::Causal if read.awaiting_body && !read.has_body() => {
+                cx.cx.count(Counter::ReadHedged);
+                self.ask_all(cx, *read, true);
             }
             Level::Strong if is_majority && read.writing_back.is_none() => {
                 self.flights.insert(request, Flight::Read(read));
@@ -349,6 +417,14 @@ impl Read {
         self.best == Stamp::ZERO || self.record.is_some()
     }
 
+    /// Whether the node that was asked for the record has not answered.
+    fn may_still_come(&self, replicas: &[NodeId]) -> bool {
+        let is_silent = |node: NodeId| {
+            !self.refusals.has(replicas, node) && !self.reports.iter().any(|(from, _)| *from == node)
+        };
+        self.body_from.is_some_and(is_silent)
+    }
+
     /// How many of `replicas` report the best ballot. A fallback node's hint is no replica's copy.
     fn agreeing(&self, replicas: &[NodeId]) -> usize {
         self.reports.iter().filter(|(node, ballot)| *ballot == self.best && replicas.contains(node)).count()
@@ -357,8 +433,8 @@ impl Read {
     fn next_step(&self, replicas: &[NodeId], now_ms: u64) -> Step {
         let quorum = majority(replicas.len());
         if self.level == Level::Eventual {
-            let all = self.reports.len() + self.refusals.count() >= self.asked.len();
-            return if all && !self.reports.is_empty() { Step::Answer } else { Step::Wait };
+            let enough = self.reports.len() + self.refusals.count() >= self.wanted;
+            return if enough && !self.reports.is_empty() { Step::Answer } else { Step::Wait };
         }
         if let Some(votes) = self.writing_back {
             return match () {
@@ -373,7 +449,11 @@ impl Read {
         let agreed = self.agreeing(replicas) >= quorum;
         let expired = self.record.as_ref().is_some_and(|record| record.is_expired(now_ms));
         match self.level {
-            _ if !self.has_body() => Step::AskFull,
+            _ if !self.has_body() => match () {
+                () if !self.may_still_come(replicas) => Step::AskFull,
+                () if self.awaiting_body => Step::Wait,
+                () => Step::AwaitBody,
+            },
             Level::Strong if planted::on(Bug::C8ReadWithoutMajority) => Step::Answer,
             Level::Strong if agreed && expired && !planted::on(Bug::T1ExpiryByWallClock) => Step::Settle,
             _ if agreed => Step::Answer,
