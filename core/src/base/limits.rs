@@ -4,6 +4,8 @@
 pub const KEY_BYTES_MAX: usize = 64 * 1024;
 /// Value bytes.
 pub const VALUE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Values above so many bytes stand in files of their own, unless configured otherwise.
+pub const VALUE_INLINE_MAX: usize = 4096;
 /// Client operations in flight in one shard.
 pub const OPERATIONS_MAX: usize = 65_536;
 /// Entries of a record's `recent`. A combined round (C7) adds `BATCH_MAX`; retries older than what is kept are in doubt.

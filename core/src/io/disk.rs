@@ -22,6 +22,8 @@ pub enum FileKind {
     Table,
     /// A file being prepared under a name that recovery removes.
     Temp,
+    /// Large values that stand apart from their records.
+    Value,
 }
 
 /// A file's name: kind and number, printed as `0000000012.wal`.
@@ -34,13 +36,14 @@ pub struct FileName {
 }
 
 impl FileKind {
-    const SUFFIXES: [(FileKind, &'static str); 6] = [
+    const SUFFIXES: [(FileKind, &'static str); 7] = [
         (FileKind::Identity, "identity"),
         (FileKind::Ceiling, "ceiling"),
         (FileKind::Manifest, "manifest"),
         (FileKind::Wal, "wal"),
         (FileKind::Table, "table"),
         (FileKind::Temp, "temp"),
+        (FileKind::Value, "value"),
     ];
 
     /// The suffix of the file's name.

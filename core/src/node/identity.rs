@@ -14,7 +14,7 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 
 /// Version of everything on disk. A directory of another version is refused and left as it is.
-pub const FORMAT_VERSION: u32 = 2;
+pub const FORMAT_VERSION: u32 = 3;
 /// High bits of every ticket of this machine.
 pub(super) const TICKET_TAG: u64 = 1 << 61;
 

@@ -118,11 +118,11 @@ impl Cursor {
         self.run.get(self.at).filter(|_| self.at >= self.from && self.at < self.end)
     }
 
-    /// Whether the table may still be read.
+    /// Whether a file may still be read: a table's, or one that such a table points to.
     pub(super) fn uses(&self, number: u64) -> bool {
         let left = if self.backward { self.from..self.at.wrapping_add(1) } else { self.at..self.end };
         let left = self.run.get(left).unwrap_or_default();
-        left.iter().any(|table| table.meta.number == number)
+        left.iter().any(|table| table.meta.uses(number))
     }
 
     /// Makes the current entry stand, as far as what has been read reaches.

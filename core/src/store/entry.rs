@@ -2,6 +2,7 @@
 //! What stands for a key is a record, or the erasure of everything up to a ballot.
 
 use super::codec::{Reader, STAMP, put_stamp, put_varint, put_varint_u128};
+use super::values::{POINTER, Pointer};
 use crate::base::{Applied, OpId, Outcome, Record, RecordKey, Rejection, Slot, Stamp};
 use alloc::vec::Vec;
 use bytes::Bytes;
@@ -12,7 +13,9 @@ const WRITTEN: u8 = 0x04;
 const EXPIRES: u8 = 0x08;
 const EVICTED: u8 = 0x10;
 const RECENT: u8 = 0x20;
-const KNOWN: u8 = ERASES | VALUE | WRITTEN | EXPIRES | EVICTED | RECENT;
+/// The value stands in a value file; the pointer follows the ballot.
+const APART: u8 = 0x40;
+const KNOWN: u8 = ERASES | VALUE | WRITTEN | EXPIRES | EVICTED | RECENT | APART;
 
 /// A value is shown as a slice of what holds it when it is at least such a part of it; a small one is copied, so that it
 /// does not keep a whole block in memory.
@@ -30,6 +33,26 @@ pub(super) fn encode_key(key: &RecordKey, out: &mut Vec<u8>) {
     out.clear();
     out.extend_from_slice(&key.slot.0.to_be_bytes());
     out.extend_from_slice(&key.key);
+}
+
+/// What stands for a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Content {
+    /// The erasure of everything up to the ballot.
+    Erased,
+    Record(Record),
+    /// A record without its value, and where that stands.
+    Apart(Record, Pointer),
+}
+
+impl Content {
+    /// The record, if there is one and it is whole.
+    pub(super) fn record(self) -> Option<Record> {
+        match self {
+            Self::Record(record) => Some(record),
+            Self::Erased | Self::Apart(..) => None,
+        }
+    }
 }
 
 /// The inverse of `encode_key`. Shorter than a slot: slot 0 and no key, which no stored key is.
@@ -144,7 +167,9 @@ fn applied(reader: &mut Reader<'_>, ballot: Stamp) -> Option<Applied> {
 /// The rank of what `encode` wrote.
 pub(super) fn rank(body: &[u8]) -> Option<Rank> {
     let (flags, rest) = body.split_first()?;
-    let is_sound = flags & !KNOWN == 0 && (flags & ERASES == 0 || (*flags == ERASES && rest.len() == STAMP));
+    let is_sound = flags & !KNOWN == 0
+        && (flags & ERASES == 0 || (*flags == ERASES && rest.len() == STAMP))
+        && (flags & APART == 0 || flags & VALUE != 0);
     let ballot = Reader(rest).stamp().filter(|_| is_sound)?;
     Some(Rank { ballot, erases: flags & ERASES != 0 })
 }
@@ -156,26 +181,54 @@ pub(super) fn may_go(body: &[u8]) -> bool {
 
 /// G2: whether a tombstone, or a record that has expired by then, has its ballot and all its operations at or below `upto`.
 pub(super) fn is_settled_garbage(body: &[u8], upto: Stamp) -> bool {
-    let Some(Some(record)) = decode(body, None) else {
-        return false;
+    let (record, has_value) = match decode(body, None) {
+        Some(Content::Record(record)) => {
+            let has_value = record.value.is_some();
+            (record, has_value)
+        }
+        Some(Content::Apart(record, _)) => (record, true),
+        Some(Content::Erased) | None => return false,
     };
-    let is_dead = record.value.is_none() || (record.expires_at != 0 && record.expires_at <= upto.hlc.ms());
+    let is_dead = !has_value || (record.expires_at != 0 && record.expires_at <= upto.hlc.ms());
     let is_old = |applied: &Applied| applied.op_id.stamp <= upto && applied.stamp <= upto;
     is_dead && record.ballot <= upto && record.recent.iter().all(is_old)
 }
 
-/// The record of `body` (`None`: an erasure). A large value becomes a slice of `owner`, which holds `body`.
-#[expect(clippy::option_option, reason = "undecodable bytes, an erasure, a record")]
-pub(super) fn decode(body: &[u8], owner: Option<&Bytes>) -> Option<Option<Record>> {
-    let Rank { ballot, erases } = rank(body)?;
-    if erases {
-        return Some(None);
+/// Where the value stands, if it stands apart.
+pub(super) fn pointer(body: &[u8]) -> Option<Pointer> {
+    body.first().filter(|flags| **flags & APART != 0)?;
+    Pointer::read(&mut Reader(body.get(1 + STAMP..)?))
+}
+
+/// The value within a body, if it is longer than `most` and does not stand apart.
+pub(super) fn large_value(body: &[u8], most: usize) -> Option<&[u8]> {
+    if body.len() <= most || body[0] & (VALUE | APART) != VALUE {
+        return None;
     }
-    let flags = body[0];
-    let mut reader = Reader(&body[1 + STAMP..]);
+    let mut reader = Reader(body);
+    fields(&mut reader)?;
+    (reader.0.len() > most).then_some(reader.0)
+}
+
+/// Writes to `out` what `body` says, with its value at `pointer`.
+pub(super) fn put_apart(body: &[u8], pointer: Pointer, out: &mut Vec<u8>) {
+    let mut reader = Reader(body);
+    let rest = 1 + STAMP + if body[0] & APART == 0 { 0 } else { POINTER };
+    let end = fields(&mut reader).map_or(body.len(), |_| body.len() - reader.0.len());
+    out.clear();
+    out.push(body[0] | APART);
+    out.extend_from_slice(&body[1..=STAMP]);
+    pointer.put(out);
+    out.extend_from_slice(&body[rest..end]);
+}
+
+/// Reads all but the value of a record.
+fn fields(reader: &mut Reader<'_>) -> Option<(Record, Option<Pointer>)> {
+    let (flags, ballot) = (reader.u8()?, reader.stamp()?);
+    let pointer = if flags & APART == 0 { None } else { Some(Pointer::read(reader)?) };
     let written = if flags & WRITTEN == 0 { ballot } else { reader.stamp()? };
     let expires_at = if flags & EXPIRES == 0 { 0 } else { reader.varint()? };
-    let evicted_upto = if flags & EVICTED == 0 { Stamp::ZERO } else { near(&mut reader, ballot)? };
+    let evicted_upto = if flags & EVICTED == 0 { Stamp::ZERO } else { near(reader, ballot)? };
     let mut recent = Vec::new();
     if flags & RECENT != 0 {
         let count = reader.len()?;
@@ -185,16 +238,31 @@ pub(super) fn decode(body: &[u8], owner: Option<&Bytes>) -> Option<Option<Record
         }
         recent.reserve_exact(count);
         for _ in 0..count {
-            recent.push(applied(&mut reader, ballot)?);
+            recent.push(applied(reader, ballot)?);
         }
     }
-    let value = if flags & VALUE == 0 {
-        reader.0.is_empty().then_some(None)?
+    Some((Record { ballot, written, value: None, expires_at, recent, evicted_upto }, pointer))
+}
+
+/// What `body` says. A large value becomes a slice of `owner`, which holds `body`.
+pub(super) fn decode(body: &[u8], owner: Option<&Bytes>) -> Option<Content> {
+    if rank(body)?.erases {
+        return Some(Content::Erased);
+    }
+    let flags = body[0];
+    let mut reader = Reader(body);
+    let (mut record, pointer) = fields(&mut reader)?;
+    if flags & VALUE == 0 || pointer.is_some() {
+        reader.0.is_empty().then_some(())?;
     } else {
         let owner = owner.filter(|owner| reader.0.len() >= owner.len() / SLICE_PART && !reader.0.is_empty());
-        Some(owner.map_or_else(|| Bytes::copy_from_slice(reader.0), |owner| owner.slice_ref(reader.0)))
-    };
-    Some(Some(Record { ballot, written, value, expires_at, recent, evicted_upto }))
+        let value = owner.map_or_else(|| Bytes::copy_from_slice(reader.0), |owner| owner.slice_ref(reader.0));
+        record.value = Some(value);
+    }
+    Some(match pointer {
+        Some(pointer) => Content::Apart(record, pointer),
+        None => Content::Record(record),
+    })
 }
 
 #[cfg(test)]
@@ -259,17 +327,38 @@ mod tests {
             encode(record.ballot, Some(&record), &mut body);
             prop_assert_eq!(rank(&body), Some(Rank { ballot: record.ballot, erases: false }));
             let owner = Bytes::from(body.clone());
-            prop_assert_eq!(decode(&owner, Some(&owner)), Some(Some(record.clone())));
-            prop_assert_eq!(decode(&body, None), Some(Some(record)));
+            prop_assert_eq!(decode(&owner, Some(&owner)), Some(Content::Record(record.clone())));
+            prop_assert_eq!(decode(&body, None), Some(Content::Record(record.clone())));
+            prop_assert_eq!((pointer(&body), large_value(&body, usize::MAX)), (None, None));
+            let value = record.value.clone().filter(|value| !value.is_empty());
+            prop_assert_eq!(large_value(&body, 0), value.as_deref());
         }
 
         #[test]
-        fn any_bytes_give_a_record_or_nothing(mut body in proptest::collection::vec(any::<u8>(), 0..80), flags in 0u8..64) {
+        fn a_value_can_stand_apart(record in records(), value in proptest::collection::vec(any::<u8>(), 1..200), file: u64) {
+            let record = Record { value: Some(Bytes::from(value)), ..record };
+            let place = Pointer { file, offset: 7, stored: 8, len: 9, crc: 10 };
+            let (mut body, mut apart, mut moved) = (Vec::new(), Vec::new(), Vec::new());
+            encode(record.ballot, Some(&record), &mut body);
+            put_apart(&body, place, &mut apart);
+            let without = Record { value: None, ..record };
+            prop_assert_eq!(pointer(&apart), Some(place));
+            prop_assert_eq!((rank(&apart), may_go(&apart)), (rank(&body), may_go(&body)));
+            prop_assert_eq!(decode(&apart, None), Some(Content::Apart(without.clone(), place)));
+            prop_assert_eq!(large_value(&apart, 0), None);
+            let elsewhere = Pointer { file: 1, ..place };
+            put_apart(&apart, elsewhere, &mut moved);
+            prop_assert_eq!(decode(&moved, None), Some(Content::Apart(without, elsewhere)));
+        }
+
+        #[test]
+        fn any_bytes_give_a_record_or_nothing(mut body in proptest::collection::vec(any::<u8>(), 0..80), flags in 0u8..128) {
             let _ = (rank(&body), decode(&body, None));
             if let Some(first) = body.first_mut() {
                 *first = flags;
             }
-            if let Some(Some(record)) = decode(&body, None) {
+            let _ = (pointer(&body), large_value(&body, 3));
+            if let Some(Content::Record(record) | Content::Apart(record, _)) = decode(&body, None) {
                 prop_assert_eq!(rank(&body).map(|rank| rank.ballot), Some(record.ballot));
             }
         }
@@ -281,6 +370,6 @@ mod tests {
         let mut body = Vec::new();
         encode(ballot, None, &mut body);
         assert_eq!(rank(&body), Some(Rank { ballot, erases: true }));
-        assert_eq!(decode(&body, None), Some(None));
+        assert_eq!(decode(&body, None), Some(Content::Erased));
     }
 }

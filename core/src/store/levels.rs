@@ -164,6 +164,8 @@ mod tests {
             lowest: Stamp::ZERO,
             highest: Stamp::ZERO,
             may_go: 0,
+            values: Vec::new(),
+            dropped: Vec::new(),
         }
     }
 

@@ -24,7 +24,7 @@ const HEAD: usize = 36;
 /// Bytes of a group that a page carries.
 pub(super) const PAYLOAD: usize = SECTORS * (SECTOR - SECTOR_HEAD) - HEAD;
 /// The version of the pages' format.
-const VERSION: u16 = 2;
+const VERSION: u16 = 3;
 
 /// What a group says of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

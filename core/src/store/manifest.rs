@@ -4,6 +4,7 @@
 
 use super::log::{self, End, PAGE, Place, Segment};
 use super::table::{Table, TableMeta};
+use super::values::ValueMeta;
 use super::{Purpose, Store, StoreCx, wal_file};
 use crate::base::Counter;
 use crate::io::{DiskOp, FileKind, FileName};
@@ -26,6 +27,11 @@ pub(super) struct Edit {
     /// Segments of the log that are no longer needed, and new ones with their capacity.
     segments_removed: Vec<u64>,
     segments_added: Vec<(u64, u64)>,
+    /// New value files, and new ends of old ones; then those that no table points to.
+    values_added: Vec<ValueMeta>,
+    values_removed: Vec<u64>,
+    /// Slots whose entries count as not there in every table so far.
+    dropped: Vec<u16>,
     /// No file has this number or a higher one.
     next_file: u64,
     /// The first commit group that is not in a table.
@@ -38,6 +44,7 @@ pub(super) struct State {
     pub(super) tables: Vec<TableMeta>,
     /// Segments of the log with their capacity, in order.
     pub(super) segments: Vec<(u64, u64)>,
+    pub(super) values: Vec<ValueMeta>,
     pub(super) next_file: u64,
     pub(super) first_group: u64,
 }
@@ -45,7 +52,14 @@ pub(super) struct State {
 impl State {
     fn apply(&mut self, edit: Edit) {
         self.tables.retain(|table| !edit.removed.contains(&table.number));
+        for table in &mut self.tables {
+            table.drop_slots(&edit.dropped);
+        }
         self.tables.extend(edit.added);
+        let is_replaced = |meta: &ValueMeta| edit.values_added.iter().any(|new| new.number == meta.number);
+        self.values.retain(|meta| !is_replaced(meta));
+        self.values.extend(&edit.values_added);
+        self.values.retain(|meta| !edit.values_removed.contains(&meta.number));
         self.segments.retain(|(number, _)| !edit.segments_removed.contains(number));
         self.segments.extend(edit.segments_added);
         (self.next_file, self.first_group) = (edit.next_file, edit.first_group);
@@ -55,6 +69,7 @@ impl State {
         Edit {
             added: self.tables.clone(),
             segments_added: self.segments.clone(),
+            values_added: self.values.clone(),
             next_file: self.next_file,
             first_group: self.first_group,
             ..Edit::default()
@@ -121,11 +136,22 @@ pub(super) struct Install {
     /// A flush: segments up to this one and groups up to this one are not needed any more.
     pub(super) covers: Option<(u64, u64)>,
     pub(super) segment: Option<(u64, u64)>,
+    /// Value files written, with their new ends, and those that go with this change.
+    pub(super) values: Vec<ValueMeta>,
+    pub(super) values_removed: Vec<u64>,
 }
 
 impl Install {
     pub(super) fn new(kind: InstallKind) -> Self {
-        Self { kind, added: Vec::new(), removed: Vec::new(), covers: None, segment: None }
+        Self {
+            kind,
+            added: Vec::new(),
+            removed: Vec::new(),
+            covers: None,
+            segment: None,
+            values: Vec::new(),
+            values_removed: Vec::new(),
+        }
     }
 }
 
@@ -172,15 +198,34 @@ impl Store {
         if self.installing.is_some() || self.full_until.is_some() {
             return;
         }
-        let Some(install) = self.installs.pop_front() else {
+        let Some(mut install) = self.installs.pop_front() else {
             return;
         };
+        self.retire_values(&mut install);
         let has_new_names = matches!(install.kind, InstallKind::Flush | InstallKind::Compaction);
         self.installing = Some(Installing { install, stage: Stage::Names, pages: 0 });
         if has_new_names {
             return self.disk(cx, Purpose::Manifest, DiskOp::SyncDir);
         }
         self.on_manifest_step(cx);
+    }
+
+    /// Whether the change on its way lets a value file go.
+    pub(super) fn installing_removes(&self, number: u64) -> bool {
+        self.installing.as_ref().is_some_and(|installing| installing.install.values_removed.contains(&number))
+    }
+
+    /// Which value files go with an install: those that no table points to any more and no other merge appends to.
+    fn retire_values(&self, install: &mut Install) {
+        let removed = self.levels.all().filter(|table| install.removed.contains(&table.meta.number));
+        let added = install.added.iter().map(|table| &table.meta);
+        let mut dead = self.values.dead_after(removed.map(|table| &table.meta), added);
+        let flush = self.flush.as_ref().filter(|_| install.kind != InstallKind::Flush);
+        let compaction = self.compaction.as_ref().filter(|_| install.kind != InstallKind::Compaction);
+        for merge in flush.into_iter().chain(compaction) {
+            dead.retain(|number| !merge.appends_to(*number));
+        }
+        install.values_removed = dead;
     }
 
     pub(super) fn take_file_number(&mut self) -> u64 {
@@ -235,6 +280,7 @@ impl Store {
         State {
             tables: self.levels.all().map(|table| table.meta.clone()).collect(),
             segments: self.segments.clone(),
+            values: self.values.metas(),
             next_file: self.next_file,
             first_group: self.first_group,
         }
@@ -247,6 +293,9 @@ impl Store {
             added: install.added.iter().map(|table| table.meta.clone()).collect(),
             segments_removed: self.segments.iter().map(|(number, _)| *number).filter(covered).collect(),
             segments_added: install.segment.into_iter().collect(),
+            values_added: install.values.clone(),
+            values_removed: install.values_removed.clone(),
+            dropped: Vec::new(),
             next_file: self.next_file,
             first_group: install.covers.map_or(self.first_group, |(_, group)| group + 1),
         }
@@ -267,6 +316,15 @@ impl Store {
     }
 
     fn on_installed(&mut self, cx: &mut StoreCx<'_>, install: &Install) {
+        self.values.extend(&install.values);
+        for table in self.levels.all().filter(|table| install.removed.contains(&table.meta.number)) {
+            self.values.discount(&table.meta);
+        }
+        install.added.iter().for_each(|table| self.values.count(&table.meta));
+        for number in &install.values_removed {
+            self.values.remove(*number);
+            self.doomed.push(FileName::new(FileKind::Value, *number));
+        }
         self.levels.change(&install.removed, &install.added);
         self.levels_changed = true;
         if install.kind != InstallKind::Move {
@@ -321,7 +379,7 @@ impl Store {
         let doomed = core::mem::take(&mut self.doomed);
         for file in doomed {
             let is_used = match file.kind {
-                FileKind::Table => {
+                FileKind::Table | FileKind::Value => {
                     self.reads.values().any(|job| job.uses(file.number)) || self.scrub_uses(file.number)
                 }
                 FileKind::Wal => self.tail.is_some_and(|tail| tail.segment == file.number),

@@ -1,18 +1,22 @@
 //! Writing tables: the flush of a memtable and the compaction of tables are the same merge of sorted sources, done in
-//! bounded pieces, one piece per disk completion.
+//! bounded pieces, a few writes each.
 
 use super::cursor::{Cursor, Reading, Step};
 use super::entry::{self, Rank};
 use super::levels::{self, Choice};
 use super::manifest::{Install, InstallKind};
 use super::memtable::{Memtable, Position};
-use super::table::{Builder, Table, hash};
+use super::separate::{Apart, Separated};
+use super::table::{Builder, Table, TableMeta, hash};
+use super::values::{self, Pointer, ValueFile, ValueWriter};
 use super::{Purpose, Store, StoreCx};
 use crate::io::{DiskOp, DiskResult, FileKind, FileName};
 use alloc::boxed::Box;
+use alloc::collections::{BTreeSet, VecDeque};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use bytes::Bytes;
 
 /// Bytes merged and written per step, and entries looked at.
 const PIECE: usize = 256 << 10;
@@ -60,14 +64,16 @@ impl Source {
     }
 }
 
+/// A write that a piece needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    /// Entries are merged; reads may be under way.
-    Merging,
-    /// The file of the table in hand is being made.
-    Creating,
-    /// A piece is being written.
-    Writing,
+enum Todo {
+    CreateValues,
+    /// The last write of this merge to the file also makes it durable.
+    WriteValues {
+        is_last: bool,
+    },
+    CreateTable,
+    WriteTable,
 }
 
 #[derive(Debug, Clone)]
@@ -75,7 +81,8 @@ pub(super) struct Merge {
     pub(super) kind: MergeKind,
     /// Tells this merge from an earlier one of its kind.
     pub(super) id: u64,
-    phase: Phase,
+    /// What is still to be written of the piece in hand, one after the other; empty while entries are merged.
+    todo: VecDeque<Todo>,
     level: u8,
     sources: Vec<Source>,
     builder: Builder,
@@ -83,19 +90,50 @@ pub(super) struct Merge {
     is_created: bool,
     /// The table in hand, once it is built.
     finished: Option<Arc<Table>>,
-    install: Install,
+    pub(super) install: Install,
     ended: bool,
+    /// Where values go that stand apart.
+    pub(super) values: Option<ValueWriter>,
+    /// Value files whose live values are written anew.
+    pub(super) condemned: BTreeSet<u64>,
+    /// What was read of such a file: number, offset, bytes.
+    pub(super) extent: Option<(u64, u64, Bytes)>,
+    /// The read of that: which value, and whose.
+    pub(super) wanted: Option<(Pointer, Vec<u8>)>,
+}
+
+/// What became of the next entry.
+pub(super) enum Next {
+    Emitted,
+    /// A value file is needed first.
+    NeedsWriter,
+    /// The value must be read first, to be written anew.
+    NeedsValue(Pointer),
+    /// The value cannot be read: it stays where it is.
+    Damaged(Pointer, String),
+    End,
 }
 
 impl Merge {
+    /// Whether it may append to the value file.
+    pub(super) fn appends_to(&self, number: u64) -> bool {
+        let done = self.install.values.iter().map(|meta| meta.number);
+        done.chain(self.values.iter().map(|values| values.number)).any(|other| other == number)
+    }
+
     fn file(&self) -> FileName {
         FileName::new(FileKind::Table, self.builder.number())
     }
 
-    /// Files made so far.
-    fn files(&self) -> Vec<FileName> {
+    /// Tables made so far.
+    fn tables(&self) -> impl Iterator<Item = FileName> {
         let done = self.install.added.iter().map(|table| table.meta.file());
-        done.chain(self.is_created.then(|| self.file())).collect()
+        done.chain(self.is_created.then(|| self.file()))
+    }
+
+    /// The key of the entry that comes next.
+    pub(super) fn next_key(&self) -> Vec<u8> {
+        self.sources.iter().filter_map(Source::key).min().unwrap_or_default().to_vec()
     }
 }
 
@@ -128,8 +166,18 @@ impl Store {
     fn start_compaction(&mut self, cx: &mut StoreCx<'_>) {
         let base = 4 * self.options.memtable_bytes as u64;
         let damaged = &self.damaged;
-        let Some(choice) = levels::choose(&self.levels.metas(), base, |number| damaged.contains_key(&number))
-        else {
+        let is_damaged = |number| damaged.contains_key(&number);
+        // Space is won back in turn with the levels' own work.
+        self.values_turn = !self.values_turn;
+        let choice = levels::choose(&self.levels.metas(), base, is_damaged);
+        if self.values_turn || choice.is_none() {
+            let all: Vec<ValueFile> = self.values.all().copied().collect();
+            let tables: Vec<&TableMeta> = self.levels.all().map(|table| &table.meta).collect();
+            if let Some(number) = values::choose(&all, &self.values.condemned(), &tables, is_damaged) {
+                return self.rewrite(cx, number);
+            }
+        }
+        let Some(choice) = choice else {
             return;
         };
         let Choice { level, inputs, below, is_move } = choice;
@@ -162,6 +210,20 @@ impl Store {
         self.start_merge(cx, MergeKind::Compaction, install, sources, level as u8 + 1);
     }
 
+    /// Writes a table anew, so that the values that it points to in condemned files go elsewhere.
+    fn rewrite(&mut self, cx: &mut StoreCx<'_>, number: u64) {
+        let at = self.levels.runs().iter().enumerate().find_map(|(level, run)| {
+            Some((level, run.iter().position(|table| table.meta.number == number)?))
+        });
+        if let Some((level, at)) = at {
+            let cursor = Cursor::new(&self.levels.runs()[level], at, at + 1, Reading::Bulk);
+            let mut install = Install::new(InstallKind::Compaction);
+            install.removed = [number].into();
+            let sources = [Source::Run(Box::new(cursor))].into();
+            self.start_merge(cx, MergeKind::Compaction, install, sources, level as u8);
+        }
+    }
+
     fn start_merge(
         &mut self,
         cx: &mut StoreCx<'_>,
@@ -172,10 +234,11 @@ impl Store {
     ) {
         let number = self.take_file_number();
         let builder = Builder::new(number, self.options.block_bytes);
+        let condemned = if kind == MergeKind::Compaction { self.values.condemned() } else { BTreeSet::new() };
         let merge = Merge {
             kind,
             id: number,
-            phase: Phase::Merging,
+            todo: VecDeque::new(),
             level,
             sources,
             builder,
@@ -183,6 +246,10 @@ impl Store {
             finished: None,
             install,
             ended: false,
+            values: None,
+            condemned,
+            extent: None,
+            wanted: None,
         };
         *self.merge_slot(kind) = Some(merge);
         self.make_piece(cx, kind);
@@ -195,35 +262,40 @@ impl Store {
         }
     }
 
-    /// An operation on the table in hand has ended.
+    /// A write of the piece in hand has ended.
     pub(super) fn on_merge_written(&mut self, cx: &mut StoreCx<'_>, kind: MergeKind) {
         self.held_back = false;
         let Some(mut merge) = self.merge_slot(kind).take() else {
             return;
         };
-        if merge.phase == Phase::Creating {
-            merge.is_created = true;
-            self.write_piece(cx, merge);
-            return;
+        match merge.todo.pop_front() {
+            Some(Todo::CreateValues) => {
+                merge.values.iter_mut().for_each(|values| values.is_created = true);
+            }
+            Some(Todo::WriteValues { is_last: true }) => {
+                let values = merge.values.take();
+                merge.install.values.extend(values.map(|values| values.meta()));
+            }
+            Some(Todo::CreateTable) => merge.is_created = true,
+            Some(Todo::WriteTable) => {
+                if let Some(table) = merge.finished.take() {
+                    merge.install.added.push(table);
+                    merge.is_created = false;
+                    merge.builder = Builder::new(self.take_file_number(), self.options.block_bytes);
+                }
+            }
+            Some(Todo::WriteValues { is_last: false }) | None => {}
         }
-        merge.phase = Phase::Merging;
-        if let Some(table) = merge.finished.take() {
-            merge.install.added.push(table);
-            merge.is_created = false;
-            merge.builder = Builder::new(self.take_file_number(), self.options.block_bytes);
-        }
-        *self.merge_slot(kind) = Some(merge);
-        self.make_piece(cx, kind);
+        self.go_on_writing(cx, merge);
     }
 
     /// Merges on until a piece is ready, a block is missing, or all is merged.
-    fn make_piece(&mut self, cx: &mut StoreCx<'_>, kind: MergeKind) {
+    pub(super) fn make_piece(&mut self, cx: &mut StoreCx<'_>, kind: MergeKind) {
         let Some(mut merge) = self.merge_slot(kind).take() else {
             return;
         };
-        let split = self.options.table_bytes;
         for entries in 0.. {
-            if merge.builder.ready() >= PIECE || merge.builder.len() >= split || entries >= PIECE_ENTRIES {
+            if self.is_piece(&merge) || entries >= PIECE_ENTRIES {
                 break;
             }
             match self.settle_sources(&mut merge) {
@@ -237,43 +309,89 @@ impl Store {
                 }
                 Err(damage) => return self.abandon_damaged(cx, &merge, &damage.0, damage.1),
             }
-            if !self.emit_next(&mut merge) {
-                merge.ended = true;
-                break;
+            match self.emit_next(&mut merge) {
+                Next::Emitted => {}
+                Next::NeedsWriter => self.open_writer(&mut merge),
+                Next::NeedsValue(pointer) => return self.read_value(cx, merge, pointer),
+                Next::Damaged(pointer, reason) => self.leave_value(cx, &mut merge, pointer, reason),
+                Next::End => {
+                    merge.ended = true;
+                    break;
+                }
             }
         }
         self.end_piece(cx, merge);
+    }
+
+    /// Whether there is enough to be written.
+    fn is_piece(&self, merge: &Merge) -> bool {
+        let values = merge.values.as_ref();
+        let ready = merge.builder.ready() + values.map_or(0, ValueWriter::ready);
+        let is_full = values.is_some_and(|values| values.len() >= self.options.value_file_bytes);
+        ready >= PIECE || is_full || merge.builder.len() >= self.options.table_bytes
     }
 
     fn end_piece(&mut self, cx: &mut StoreCx<'_>, mut merge: Merge) {
         if merge.ended || merge.builder.len() >= self.options.table_bytes {
             merge.finished = merge.builder.finish(merge.level).map(Arc::new);
         }
-        if merge.ended && merge.finished.is_none() {
-            if merge.is_created {
-                // All of the last table was dropped on the way.
-                self.doomed.push(merge.file());
+        if merge.ended && merge.finished.is_none() && merge.is_created {
+            // All of the last table was dropped on the way.
+            self.doomed.push(merge.file());
+            merge.is_created = false;
+        }
+        if let Some(values) = &merge.values {
+            let is_last = merge.ended || values.len() >= self.options.value_file_bytes;
+            if !values.is_created {
+                merge.todo.push_back(Todo::CreateValues);
             }
-            // Nothing is left to write: the manifest takes it from here.
+            if is_last || values.ready() > 0 {
+                merge.todo.push_back(Todo::WriteValues { is_last });
+            }
+        }
+        // A piece writes something, so that others have their turn.
+        let is_idle = merge.todo.is_empty() && !merge.ended;
+        if merge.builder.ready() > 0 || merge.finished.is_some() || is_idle {
+            if !merge.is_created {
+                merge.todo.push_back(Todo::CreateTable);
+            }
+            merge.todo.push_back(Todo::WriteTable);
+        }
+        self.go_on_writing(cx, merge);
+    }
+
+    /// The next write of the piece; without one the next piece, or the manifest.
+    fn go_on_writing(&mut self, cx: &mut StoreCx<'_>, mut merge: Merge) {
+        let kind = merge.kind;
+        let Some(todo) = merge.todo.front().copied() else {
+            if !merge.ended {
+                *self.merge_slot(kind) = Some(merge);
+                return self.make_piece(cx, kind);
+            }
             let install = merge.install.clone();
-            let kind = merge.kind;
             *self.merge_slot(kind) = Some(merge);
             self.installs.push_back(install);
             return self.start_install(cx);
-        }
-        self.write_piece(cx, merge);
-    }
-
-    fn write_piece(&mut self, cx: &mut StoreCx<'_>, mut merge: Merge) {
-        let (kind, file) = (merge.kind, merge.file());
-        let op = if merge.is_created {
-            merge.phase = Phase::Writing;
-            let (offset, data) = merge.builder.take();
-            self.stats.table_bytes_written += data.len() as u64;
-            DiskOp::Write { file, offset, data, sync: merge.finished.is_some() }
-        } else {
-            merge.phase = Phase::Creating;
-            DiskOp::Create { file, preallocate: 0 }
+        };
+        let table = merge.file();
+        let op = match (todo, &mut merge.values) {
+            (Todo::CreateValues, Some(values)) => DiskOp::Create { file: values.file(), preallocate: 0 },
+            (Todo::WriteValues { is_last }, Some(values)) => {
+                let (file, (offset, data)) = (values.file(), values.take());
+                self.stats.value_bytes_written += data.len() as u64;
+                if data.is_empty() {
+                    DiskOp::Sync { file }
+                } else {
+                    DiskOp::Write { file, offset, data, sync: is_last }
+                }
+            }
+            (Todo::CreateTable, _) => DiskOp::Create { file: table, preallocate: 0 },
+            (Todo::WriteTable, _) => {
+                let (offset, data) = merge.builder.take();
+                self.stats.table_bytes_written += data.len() as u64;
+                DiskOp::Write { file: table, offset, data, sync: merge.finished.is_some() }
+            }
+            (Todo::CreateValues | Todo::WriteValues { .. }, None) => unreachable!("values have their writer"),
         };
         *self.merge_slot(kind) = Some(merge);
         self.disk(cx, Purpose::Merge(kind), op);
@@ -298,11 +416,12 @@ impl Store {
         Ok(missing)
     }
 
-    /// Writes the best entry of the next key; false at the end. Every source stands at its next entry.
-    fn emit_next(&self, merge: &mut Merge) -> bool {
+    /// Writes the best entry of the next key. Every source stands at its next entry.
+    fn emit_next(&mut self, merge: &mut Merge) -> Next {
+        let Merge { kind, sources, builder, install, values, condemned, extent, .. } = merge;
         let mut best: Option<(usize, &[u8], Rank, &[u8])> = None;
         let mut same: u64 = 0;
-        for (number, source) in merge.sources.iter().enumerate() {
+        for (number, source) in sources.iter().enumerate() {
             let (Some(key), Some((rank, body))) = (source.key(), source.body()) else {
                 continue;
             };
@@ -322,21 +441,30 @@ impl Store {
             }
         }
         let Some((_, key, rank, body)) = best else {
-            return false;
+            return Next::End;
         };
-        let is_flush = merge.kind == MergeKind::Flush;
-        if !(entry::may_go(body) && self.is_garbage(key, rank, body, is_flush, &merge.install.removed)) {
-            merge.builder.add(key, rank, body);
+        let is_flush = *kind == MergeKind::Flush;
+        if !(entry::may_go(body) && self.is_garbage(key, rank, body, is_flush, &install.removed)) {
+            let apart = Apart { most: self.options.value_inline_max, values, condemned, extent };
+            match apart.separate(body, &mut self.body) {
+                Separated::AsItIs => builder.add(key, rank, body),
+                Separated::Apart => {
+                    let moved = entry::pointer(body).map_or(0, |pointer| u64::from(pointer.len));
+                    self.stats.value_bytes_moved += moved;
+                    builder.add(key, rank, &self.body);
+                }
+                Separated::Waits(next) => return next,
+            }
         }
         // Only a source at the very key moves on; the mask has its number modulo 64.
-        let name = if merge.sources.len() <= 64 { Vec::new() } else { key.to_vec() };
-        for (number, source) in merge.sources.iter_mut().enumerate() {
+        let name = if sources.len() <= 64 { Vec::new() } else { key.to_vec() };
+        for (number, source) in sources.iter_mut().enumerate() {
             let is_at = same & (1 << (number % 64)) != 0;
             if is_at && (name.is_empty() || source.key() == Some(&name)) {
                 source.advance();
             }
         }
-        true
+        Next::Emitted
     }
 
     /// Whether an entry has nothing left to hide and nobody left to tell: an erasure, or a tombstone or expired record that
@@ -394,23 +522,28 @@ impl Store {
     /// No space: what was written of the tables is removed; the merge starts anew later.
     pub(super) fn abandon(&mut self, cx: &mut StoreCx<'_>, kind: MergeKind) {
         if let Some(merge) = self.merge_slot(kind).take() {
-            self.remove_all(cx, &merge.files());
+            self.remove_made(cx, &merge);
             self.levels_changed = true;
         }
     }
 
     /// A block of an input is damaged: the tables stay as they are until the damage is repaired.
     fn abandon_damaged(&mut self, cx: &mut StoreCx<'_>, merge: &Merge, cursor: &Cursor, reason: String) {
-        self.remove_all(cx, &merge.files());
+        self.remove_made(cx, merge);
         if let Some((table, at)) = cursor.place() {
             self.report_damage(cx, &table, at, reason);
         }
         self.levels_changed = true;
     }
 
-    fn remove_all(&mut self, cx: &mut StoreCx<'_>, files: &[FileName]) {
-        for file in files {
-            self.disk(cx, Purpose::Remove, DiskOp::Remove { file: *file });
+    /// Removes the files that a merge has made. What it appended to other value files says nothing.
+    fn remove_made(&mut self, cx: &mut StoreCx<'_>, merge: &Merge) {
+        let open = merge.values.iter().filter(|values| values.is_created).map(|values| values.number);
+        let values = merge.install.values.iter().map(|meta| meta.number).chain(open);
+        let made = values.filter(|number| !self.values.contains(*number));
+        let made = made.map(|number| FileName::new(FileKind::Value, number));
+        for file in merge.tables().chain(made).collect::<Vec<_>>() {
+            self.disk(cx, Purpose::Remove, DiskOp::Remove { file });
         }
     }
 }

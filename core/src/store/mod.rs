@@ -16,9 +16,12 @@ mod recovery;
 mod reserve;
 mod scan;
 mod scrub;
+mod separate;
 mod table;
+mod values;
 mod wal;
 
+use crate::base::limits::VALUE_INLINE_MAX;
 use crate::base::{Counters, Instant, Now, Record, RecordKey, Slot, Stamp, Ticket};
 use crate::io::{DiskErrorKind, DiskOp, DiskResult, FileKind, FileName, Outbox, Output};
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -40,6 +43,7 @@ use scan::ScanJob;
 pub use scan::{Direction, ScanRange};
 use scrub::Scrub;
 use table::BlockAt;
+use values::ValueFiles;
 
 /// Position in the write-ahead log: every `put` and `erase` gets the next one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -70,6 +74,10 @@ pub struct StoreOptions {
     pub wal_segment_bytes: u64,
     /// Target bytes of a data block.
     pub block_bytes: usize,
+    /// Values above so many bytes stand apart, in value files.
+    pub value_inline_max: usize,
+    /// Bytes of a value file after which another is begun.
+    pub value_file_bytes: u64,
     /// Target bytes of a table.
     pub table_bytes: u64,
     /// Bytes of the block cache.
@@ -87,6 +95,8 @@ impl Default for StoreOptions {
             memtable_bytes: 64 << 20,
             wal_segment_bytes: 32 << 20,
             block_bytes: 8 << 10,
+            value_inline_max: VALUE_INLINE_MAX,
+            value_file_bytes: 256 << 20,
             table_bytes: 64 << 20,
             cache_bytes: 128 << 20,
             reserve_bytes: 0,
@@ -212,9 +222,12 @@ enum Purpose {
     Merge(MergeKind),
     /// A read for a source of the merge with this id.
     MergeRead(MergeKind, usize, u64),
+    /// A read of a value for the merge with this id.
+    MergeValue(MergeKind, u64),
     Manifest,
     GetBlock(ReadToken),
     ScanBlock(ReadToken, usize),
+    ScanValue(ReadToken, usize),
     Scrub,
     ReserveMake,
     ReserveFree,
@@ -232,6 +245,7 @@ impl Purpose {
             Self::Merge(_) => "write a table",
             Self::Manifest => "write the manifest",
             Self::MergeRead(..) | Self::GetBlock(_) | Self::ScanBlock(..) | Self::Scrub => "read a block",
+            Self::MergeValue(..) | Self::ScanValue(..) => "read a value",
             Self::ReserveMake | Self::ReserveFree => "keep space in reserve",
             Self::Remove => "remove a file",
         }
@@ -245,8 +259,10 @@ impl Purpose {
             }
             Self::Recovery
             | Self::MergeRead(..)
+            | Self::MergeValue(..)
             | Self::GetBlock(_)
             | Self::ScanBlock(..)
+            | Self::ScanValue(..)
             | Self::Scrub
             | Self::ReserveMake
             | Self::ReserveFree
@@ -273,6 +289,10 @@ pub struct StoreStats {
     pub wal_bytes_written: u64,
     /// Bytes of tables written by flushes and compactions.
     pub table_bytes_written: u64,
+    /// Bytes of values that stand apart, written by flushes and compactions.
+    pub value_bytes_written: u64,
+    /// Bytes of live values that were written anew, so that the dead around them could go.
+    pub value_bytes_moved: u64,
     /// Tables that changed their level without being rewritten.
     pub tables_moved: u64,
     /// Bytes read by scrubbing.
@@ -316,6 +336,9 @@ pub struct Store {
     levels: Levels,
     /// Tables came or went since the last choice of a compaction.
     levels_changed: bool,
+    values: ValueFiles,
+    /// The next compaction wins space back in value files, if there is some.
+    values_turn: bool,
     /// Blocks that cannot be read, by table.
     damaged: BTreeMap<u64, BTreeSet<BlockAt>>,
     /// G2: up to this stamp the tombstones of a slot may go.
@@ -381,6 +404,8 @@ impl Store {
             frozen: VecDeque::new(),
             levels: Levels::default(),
             levels_changed: false,
+            values: ValueFiles::default(),
+            values_turn: false,
             damaged: BTreeMap::new(),
             watermarks: BTreeMap::new(),
             version: 0,
@@ -444,9 +469,11 @@ impl Store {
             Purpose::SegmentDir => self.on_segment_named(cx),
             Purpose::Merge(kind) => self.on_merge_written(cx, kind),
             Purpose::MergeRead(kind, source, id) => self.on_merge_read(cx, kind, source, id, result),
+            Purpose::MergeValue(kind, id) => self.on_merge_value(cx, kind, id, result),
             Purpose::Manifest => self.on_manifest_step(cx),
             Purpose::GetBlock(token) => self.on_get_block(cx, token, &result),
             Purpose::ScanBlock(token, source) => self.on_scan_block(cx, token, source, result),
+            Purpose::ScanValue(token, number) => self.on_scan_value(cx, token, number, result),
             Purpose::Scrub => self.on_scrub_read(cx, result),
             Purpose::ReserveMake => self.on_reserve_made(cx, file, &result),
             Purpose::ReserveFree => self.on_reserve_freed(cx),
@@ -539,9 +566,15 @@ impl Store {
         self.levels.runs().iter().map(|run| (run.len(), run.iter().map(|table| table.meta.len).sum()))
     }
 
-    /// Blocks known to be damaged.
+    /// Live value files, their bytes of values, and those of them that are alive.
+    pub fn values(&self) -> (usize, u64, u64) {
+        let (bytes, live) = self.values.bytes();
+        (self.values.all().count(), bytes, live)
+    }
+
+    /// Blocks and values known to be damaged.
     pub fn damaged_blocks(&self) -> usize {
-        self.damaged.values().map(BTreeSet::len).sum()
+        self.damaged.values().map(BTreeSet::len).sum::<usize>() + self.values.damaged.len()
     }
 
     /// What has been done since the start.

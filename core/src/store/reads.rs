@@ -1,21 +1,31 @@
 //! Point reads, as resumable jobs.
 
 use super::cache::BlockCache;
-use super::entry::{self, Rank};
-use super::table::{BlockAt, Handle, Table, hash};
+use super::entry::{self, Content, Rank};
+use super::table::{Block, BlockAt, Handle, Table, hash};
+use super::values::Pointer;
 use super::{Lookup, Lsn, Purpose, ReadJob, ReadToken, Store, StoreCx, StoreEvent};
-use crate::base::{Counter, Record, RecordKey, Stamp};
+use crate::base::{Counter, RecordKey, Stamp};
 use crate::io::{DiskOp, DiskResult};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use bytes::Bytes;
 
 /// The best entry found so far.
 #[derive(Debug, Clone)]
 pub(super) struct Best {
     pub(super) rank: Rank,
     pub(super) lsn: Lsn,
-    pub(super) record: Option<Record>,
+    pub(super) content: Content,
+}
+
+/// What is being read.
+#[derive(Debug, Clone)]
+enum Reading {
+    Block(Arc<Table>, BlockAt, Handle),
+    /// The value of the best entry.
+    Value(Pointer),
 }
 
 /// What a look into tables came to.
@@ -32,25 +42,59 @@ pub(super) struct GetJob {
     hash: u64,
     /// Tables still to be looked at, the next one last.
     left: Vec<Arc<Table>>,
-    /// The block that is being read.
-    reading: (Arc<Table>, BlockAt, Handle),
+    reading: Reading,
     best: Option<Best>,
     version: u64,
 }
 
 impl GetJob {
     pub(super) fn uses(&self, number: u64) -> bool {
-        self.left.iter().chain([&self.reading.0]).any(|table| table.meta.number == number)
+        let in_hand = match &self.reading {
+            Reading::Block(table, ..) => table.meta.uses(number),
+            Reading::Value(pointer) => pointer.file == number,
+        };
+        let best = self.best.as_ref().and_then(Best::pointer);
+        let is_best = best.is_some_and(|pointer| pointer.file == number);
+        in_hand || is_best || self.left.iter().any(|table| table.meta.uses(number))
+    }
+}
+
+impl Best {
+    /// Where the value is to be read.
+    fn pointer(&self) -> Option<Pointer> {
+        match &self.content {
+            Content::Apart(_, pointer) => Some(*pointer),
+            Content::Erased | Content::Record(_) => None,
+        }
+    }
+
+    fn complete(&mut self, value: Bytes) {
+        if let Content::Apart(record, _) = &mut self.content {
+            let mut record = core::mem::take(record);
+            record.value = Some(value);
+            self.content = Content::Record(record);
+        }
     }
 }
 
 /// Takes in what a place holds, if it is better.
-fn improve(best: &mut Option<Best>, rank: Rank, lsn: Lsn, record: impl FnOnce() -> Option<Option<Record>>) {
+fn improve(best: &mut Option<Best>, rank: Rank, lsn: Lsn, content: impl FnOnce() -> Option<Content>) {
     if best.as_ref().is_none_or(|best| rank > best.rank)
-        && let Some(record) = record()
+        && let Some(content) = content()
     {
-        *best = Some(Best { rank, lsn, record });
+        *best = Some(Best { rank, lsn, content });
     }
+}
+
+/// Completes the best entry from the cache, if its value stands apart; where that is to be read, if it must be.
+fn find_value(cache: &mut BlockCache, best: &mut Option<Best>) -> Option<Pointer> {
+    let best = best.as_mut()?;
+    let pointer = best.pointer()?;
+    let Some(block) = cache.get(pointer.file, pointer.offset) else {
+        return Some(pointer);
+    };
+    best.complete(block.owner().clone());
+    None
 }
 
 /// Looks for a key in one table, as far as the cache reaches.
@@ -134,16 +178,24 @@ impl Store {
             if let Looked::Missing { table, at, handle } = look(cache, table, name, scratch, &mut best) {
                 let mut left: Vec<Arc<Table>> = tables.cloned().collect();
                 left.reverse();
-                let reading = (table, at, handle);
+                let reading = Reading::Block(table, at, handle);
                 let job = GetJob { name: name.to_vec(), hash, left, reading, best, version: self.version };
                 let token = self.take_token();
-                self.read_block(cx, token, job);
+                self.read_next(cx, token, job);
                 return Lookup::Pending(token);
             }
         }
+        drop(tables);
+        if let Some(pointer) = find_value(cache, &mut best) {
+            let (left, reading) = (Vec::new(), Reading::Value(pointer));
+            let job = GetJob { name: name.to_vec(), hash, left, reading, best, version: self.version };
+            let token = self.take_token();
+            self.read_next(cx, token, job);
+            return Lookup::Pending(token);
+        }
         let lsn = best.as_ref().map_or(Lsn(0), |best| best.lsn);
         let lsn = if lsn > durable { lsn } else { Lsn(0) };
-        Lookup::Ready { record: best.and_then(|best| best.record), lsn }
+        Lookup::Ready { record: best.and_then(|best| best.content.record()), lsn }
     }
 
     pub(super) fn take_token(&mut self) -> ReadToken {
@@ -151,10 +203,13 @@ impl Store {
         ReadToken(self.next_token)
     }
 
-    fn read_block(&mut self, cx: &mut StoreCx<'_>, token: ReadToken, job: GetJob) {
+    fn read_next(&mut self, cx: &mut StoreCx<'_>, token: ReadToken, job: GetJob) {
         cx.counters.add(Counter::DiskReads);
-        let (table, _, handle) = &job.reading;
-        let op = DiskOp::Read { file: table.meta.file(), offset: handle.offset, len: handle.len };
+        let (file, offset, len) = match &job.reading {
+            Reading::Block(table, _, handle) => (table.meta.file(), handle.offset, handle.len),
+            Reading::Value(pointer) => (pointer.name(), pointer.offset, pointer.stored),
+        };
+        let op = DiskOp::Read { file, offset, len };
         self.reads.insert(token, ReadJob::Get(job));
         self.disk(cx, Purpose::GetBlock(token), op);
     }
@@ -163,27 +218,14 @@ impl Store {
         let Some(ReadJob::Get(mut job)) = self.reads.remove(&token) else {
             return;
         };
-        let (table, at, handle) = job.reading.clone();
-        let decoded = match result {
-            DiskResult::Data(data) => table.decode(handle, data),
+        let data = match result {
+            DiskResult::Data(data) => Ok(data),
             DiskResult::Failed(error) => Err(error.text.clone()),
             _ => return,
         };
-        match decoded {
-            Ok(block) => {
-                let block = Arc::new(block);
-                if let Some(body) = block.get(&job.name, &mut self.scratch)
-                    && let Some(rank) = entry::rank(body)
-                {
-                    improve(&mut job.best, rank, Lsn(0), || entry::decode(body, Some(block.owner())));
-                }
-                self.cache.insert(table.meta.number, handle.offset, &block);
-            }
-            Err(reason) => {
-                self.report_damage(cx, &table, at, reason);
-                cx.events.push(StoreEvent::Unreadable { token });
-                return self.after_read(cx);
-            }
+        if !self.take_read(cx, &mut job, data) {
+            cx.events.push(StoreEvent::Unreadable { token });
+            return self.after_read(cx);
         }
         if job.version != self.version {
             // A flush has moved entries from memory to a table that this job does not know: looks again.
@@ -192,7 +234,57 @@ impl Store {
             tables.reverse();
             job.left = tables;
         }
-        let mut done_with = None;
+        if let Some(reading) = self.look_on(&mut job) {
+            job.reading = reading;
+            return self.read_next(cx, token, job);
+        }
+        let mut best = job.best;
+        if let Some(held) = self.in_memory(&job.name) {
+            improve(&mut best, held.rank, held.lsn, || Some(held.content));
+        }
+        let lsn = self.shown_at(best.as_ref().map_or(Lsn(0), |best| best.lsn));
+        let record = best.and_then(|best| best.content.record());
+        cx.events.push(StoreEvent::Got { token, record, lsn });
+        self.after_read(cx);
+    }
+
+    /// Takes in what a job has read; false if it is damaged.
+    fn take_read(&mut self, cx: &mut StoreCx<'_>, job: &mut GetJob, data: Result<&Bytes, String>) -> bool {
+        match job.reading.clone() {
+            Reading::Block(table, at, handle) => match data.and_then(|data| table.decode(handle, data)) {
+                Ok(block) => {
+                    let block = Arc::new(block);
+                    if let Some(body) = block.get(&job.name, &mut self.scratch)
+                        && let Some(rank) = entry::rank(body)
+                    {
+                        improve(&mut job.best, rank, Lsn(0), || entry::decode(body, Some(block.owner())));
+                    }
+                    self.cache.insert(table.meta.number, handle.offset, &block);
+                }
+                Err(reason) => {
+                    self.report_damage(cx, &table, at, reason);
+                    return false;
+                }
+            },
+            Reading::Value(pointer) => match data.and_then(|data| pointer.open(data)) {
+                Ok(value) => {
+                    let block = Arc::new(Block::of_value(value.clone()));
+                    self.cache.insert(pointer.file, pointer.offset, &block);
+                    if let Some(best) = &mut job.best {
+                        best.complete(value);
+                    }
+                }
+                Err(reason) => {
+                    self.report_value_damage(cx, &job.name, pointer, reason);
+                    return false;
+                }
+            },
+        }
+        true
+    }
+
+    /// Looks on in the tables that are left, as far as the cache reaches; what is to be read next.
+    fn look_on(&mut self, job: &mut GetJob) -> Option<Reading> {
         while let Some(table) = job.left.pop() {
             if is_beaten(&table, job.best.as_ref()) || !table.may_hold(&job.name, job.hash) {
                 continue;
@@ -201,24 +293,15 @@ impl Store {
                 look(&mut self.cache, &table, &job.name, &mut self.scratch, &mut job.best)
             {
                 // The block that has just come, and did not stay in the cache, is not read twice.
-                if (table.meta.number, at) == (job.reading.0.meta.number, job.reading.1) {
+                if let Reading::Block(of, block, _) = &job.reading
+                    && (of.meta.number, *block) == (table.meta.number, at)
+                {
                     continue;
                 }
-                done_with = Some((table, at, handle));
-                break;
+                return Some(Reading::Block(table, at, handle));
             }
         }
-        if let Some(reading) = done_with {
-            job.reading = reading;
-            return self.read_block(cx, token, job);
-        }
-        let mut best = job.best;
-        if let Some(held) = self.in_memory(&job.name) {
-            improve(&mut best, held.rank, held.lsn, || Some(held.record));
-        }
-        let lsn = self.shown_at(best.as_ref().map_or(Lsn(0), |best| best.lsn));
-        cx.events.push(StoreEvent::Got { token, record: best.and_then(|best| best.record), lsn });
-        self.after_read(cx);
+        find_value(&mut self.cache, &mut job.best).map(Reading::Value)
     }
 
     /// A read has ended: files that waited for it may go.
@@ -239,6 +322,21 @@ impl Store {
         if self.damaged.entry(table.meta.number).or_default().insert(at) {
             let (first, last) = table.span(at);
             cx.events.push(StoreEvent::Damaged { file: table.meta.file(), first, last, reason });
+        }
+    }
+
+    /// A value that stands apart cannot be read: who holds other copies of the key is told, once per value.
+    pub(super) fn report_value_damage(
+        &mut self,
+        cx: &mut StoreCx<'_>,
+        name: &[u8],
+        pointer: Pointer,
+        reason: String,
+    ) {
+        if self.values.damaged.insert((pointer.file, pointer.offset)) {
+            let key = entry::decode_key(name);
+            let (file, first, last) = (pointer.name(), key.clone(), key);
+            cx.events.push(StoreEvent::Damaged { file, first, last, reason });
         }
     }
 }

@@ -4,6 +4,7 @@ use super::entry::Rank;
 use super::log::Segment;
 use super::manifest::{MANIFEST, ManifestTail, State};
 use super::table::{FOOTER, Footer, Table, TableMeta};
+use super::values::{self, HEADER, ValueMeta};
 use super::wal::{self, Replayed};
 use super::{Purpose, Store, StoreCx, StoreEvent, wal_file};
 use crate::base::planted::{self, Bug};
@@ -58,6 +59,8 @@ enum Wanted {
     Files,
     Manifest,
     Footer(u64),
+    /// The header of a value file.
+    Values(u64),
     /// A piece of a table's filters and indexes: where it begins and where the last ends.
     Parts {
         number: u64,
@@ -100,6 +103,10 @@ impl Store {
             temp: FileName::new(FileKind::Temp, 0),
         });
         self.want(cx, Wanted::Files, DiskOp::List);
+    }
+
+    fn recovered_values(&self) -> Vec<ValueMeta> {
+        self.recovery.as_ref().map(|recovery| recovery.state.values.clone()).unwrap_or_default()
     }
 
     fn want(&mut self, cx: &mut StoreCx<'_>, wanted: Wanted, op: DiskOp) {
@@ -165,6 +172,11 @@ impl Store {
                     let offset = meta.len - FOOTER as u64;
                     let op = DiskOp::Read { file: meta.file(), offset, len: FOOTER as u32 };
                     self.want(cx, Wanted::Footer(meta.number), op);
+                }
+                for meta in self.recovered_values() {
+                    let file = FileName::new(FileKind::Value, meta.number);
+                    let op = DiskOp::Read { file, offset: 0, len: HEADER as u32 };
+                    self.want(cx, Wanted::Values(meta.number), op);
                 }
             }
             Stage::Tables => self.open_tables(cx)?,
@@ -239,6 +251,8 @@ impl Store {
             recovery.files.iter().filter(is_log).map(|info| (info.file.number, info.len)).collect();
         recovery.segments =
             segments.iter().map(|(number, _)| (*number, Segment::new(wal_file(*number)))).collect();
+        self.values.extend(&recovery.state.values);
+        opened.iter().for_each(|table| self.values.count(&table.meta));
         self.levels.change(&[], &opened);
         for (number, len) in segments.into_iter().filter(|(_, len)| *len > 0) {
             self.read_pages(cx, number, 0, len);
@@ -334,6 +348,7 @@ impl Store {
             let is_live = match file.kind {
                 FileKind::Temp => false,
                 FileKind::Table => self.levels.all().any(|table| table.meta.number == file.number),
+                FileKind::Value => self.values.contains(file.number),
                 FileKind::Wal => self.segments.iter().any(|(number, _)| *number == file.number),
                 FileKind::Identity | FileKind::Ceiling | FileKind::Manifest => true,
             };
@@ -357,6 +372,7 @@ impl Recovery {
             (Wanted::Footer(number), DiskResult::Data(data)) => {
                 self.opening.entry(number).or_default().footer = data;
             }
+            (Wanted::Values(number), DiskResult::Data(data)) => values::check_header(number, &data)?,
             (Wanted::Parts { number, offset, end }, DiskResult::Data(data)) => {
                 if data.len() as u64 != CHUNK.min(end - offset) {
                     return Err(another_copy(file, "truncated"));
@@ -385,7 +401,8 @@ impl Recovery {
     }
 
     fn check_without_manifest(&self) -> Result<(), String> {
-        let has_data = self.files.iter().any(|info| info.file.kind == FileKind::Table);
+        let is_data = |info: &FileInfo| matches!(info.file.kind, FileKind::Table | FileKind::Value);
+        let has_data = self.files.iter().any(is_data);
         match (self.fresh, has_data) {
             (true, false) => Ok(()),
             (true, true) => Err(without_identity()),
@@ -409,6 +426,18 @@ impl Recovery {
             if *len < FOOTER as u64 {
                 return Err(another_copy(file, "truncated"));
             }
+        }
+        for meta in &self.state.values {
+            check(FileName::new(FileKind::Value, meta.number), meta.len)?;
+        }
+        let is_known = |number: &u64| self.state.values.iter().any(|meta| meta.number == *number);
+        let mut pointed = self.state.tables.iter().flat_map(|table| table.values.iter().map(|(at, _)| at));
+        if let Some(lost) = pointed.find(|number| !is_known(number)) {
+            let lost = FileName::new(FileKind::Value, *lost);
+            return Err(another_copy(
+                MANIFEST,
+                &format!("damaged: a table points to {lost}, which it does not name"),
+            ));
         }
         self.state.segments.iter().try_for_each(|(number, capacity)| check(wal_file(*number), *capacity))
     }

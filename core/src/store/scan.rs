@@ -1,12 +1,14 @@
 //! Scans: the records of a range in order, or backwards, as resumable jobs.
 
 use super::cursor::{Cursor, Step};
-use super::entry::{self, Rank};
+use super::entry::{self, Content, Rank};
 use super::levels::Run;
 use super::memtable::{Held, Memtable, Position};
+use super::values::Pointer;
 use super::{Lsn, Purpose, ReadJob, ReadToken, Store, StoreCx, StoreEvent};
 use crate::base::{Counter, Record, RecordKey};
-use crate::io::DiskResult;
+use crate::io::{DiskOp, DiskResult};
+use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::cmp::Ordering;
@@ -77,12 +79,17 @@ pub(super) struct ScanJob {
     /// Memtables frozen when the scan began or since: they may have become tables that it does not know.
     pins: Vec<Arc<Memtable>>,
     records: Vec<(RecordKey, Record)>,
+    /// Values that stand apart and are still to come, by the number of their record.
+    values: BTreeMap<usize, Pointer>,
+    /// The page is full, or the range has ended (then true).
+    ended: Option<bool>,
     lsn: Lsn,
 }
 
 impl ScanJob {
     pub(super) fn uses(&self, number: u64) -> bool {
         self.cursors.iter().any(|cursor| cursor.uses(number))
+            || self.values.values().any(|pointer| pointer.file == number)
     }
 
     pub(super) fn pin(&mut self, memtable: &Arc<Memtable>) {
@@ -140,8 +147,20 @@ impl Store {
         let (low, high) = (Edge::new(&range.low), Edge::new(&range.high));
         let (at, to) = if backward { (high, low) } else { (low, high) };
         let pins = self.frozen.iter().map(|frozen| frozen.memtable.clone()).collect();
-        let (cursors, records, lsn) = (Vec::new(), Vec::new(), Lsn(0));
-        let mut job = ScanJob { backward, at, to, limit, bytes, taken: 0, cursors, pins, records, lsn };
+        let mut job = ScanJob {
+            backward,
+            at,
+            to,
+            limit,
+            bytes,
+            taken: 0,
+            cursors: Vec::new(),
+            pins,
+            records: Vec::new(),
+            values: BTreeMap::new(),
+            ended: None,
+            lsn: Lsn(0),
+        };
         for (level, run) in self.levels.runs().iter().enumerate().filter(|(_, run)| !run.is_empty()) {
             if level == 0 {
                 // The latest first: of equal entries that one is shown.
@@ -207,7 +226,68 @@ impl Store {
                 }
             }
         };
-        let lsn = self.shown_at(job.lsn);
+        job.ended = Some(done);
+        self.fetch_values(cx, token, job);
+    }
+
+    /// The records of the page stand: reads the values that stand apart, all at once.
+    fn fetch_values(&mut self, cx: &mut StoreCx<'_>, token: ReadToken, mut job: ScanJob) {
+        let Self { cache, .. } = self;
+        let records = &mut job.records;
+        job.values.retain(|number, pointer| {
+            let Some(block) = cache.get(pointer.file, pointer.offset) else {
+                return true;
+            };
+            records[*number].1.value = Some(block.owner().clone());
+            false
+        });
+        if job.values.is_empty() {
+            return self.end_scan(cx, token, job);
+        }
+        for (number, pointer) in &job.values {
+            cx.counters.add(Counter::DiskReads);
+            let op = DiskOp::Read { file: pointer.name(), offset: pointer.offset, len: pointer.stored };
+            self.disk(cx, Purpose::ScanValue(token, *number), op);
+        }
+        self.reads.insert(token, ReadJob::Scan(job));
+    }
+
+    pub(super) fn on_scan_value(
+        &mut self,
+        cx: &mut StoreCx<'_>,
+        token: ReadToken,
+        number: usize,
+        result: DiskResult,
+    ) {
+        let Some(ReadJob::Scan(mut job)) = self.reads.remove(&token) else {
+            return;
+        };
+        let opened = match (job.values.remove(&number), result) {
+            (Some(pointer), DiskResult::Data(data)) => {
+                pointer.open(&data).map_err(|reason| (pointer, reason))
+            }
+            (Some(pointer), DiskResult::Failed(error)) => Err((pointer, error.text)),
+            _ => return,
+        };
+        match opened {
+            Ok(value) => job.records[number].1.value = Some(value),
+            Err((pointer, reason)) => {
+                let mut name = Vec::new();
+                entry::encode_key(&job.records[number].0, &mut name);
+                self.report_value_damage(cx, &name, pointer, reason);
+                cx.events.push(StoreEvent::Unreadable { token });
+                return self.after_read(cx);
+            }
+        }
+        if job.values.is_empty() {
+            self.end_scan(cx, token, job);
+            return self.after_read(cx);
+        }
+        self.reads.insert(token, ReadJob::Scan(job));
+    }
+
+    fn end_scan(&mut self, cx: &mut StoreCx<'_>, token: ReadToken, job: ScanJob) {
+        let (lsn, done) = (self.shown_at(job.lsn), job.ended == Some(true));
         cx.events.push(StoreEvent::Scanned { token, records: job.records, done, lsn });
     }
 
@@ -274,9 +354,22 @@ impl ScanJob {
                 best = Some((rank, Lsn(0), body, Some(owner)));
             }
         }
-        let found = best.and_then(|(_, lsn, body, owner)| Some((entry::decode(body, owner)??, lsn)));
-        if let Some((record, lsn)) = found {
-            self.taken += key.len() + record.value.as_ref().map_or(0, bytes::Bytes::len) + 64;
+        let found = best.and_then(|(_, lsn, body, owner)| Some((entry::decode(body, owner)?, lsn)));
+        let (content, lsn) = found.unwrap_or((Content::Erased, Lsn(0)));
+        let record = match content {
+            Content::Erased => None,
+            Content::Record(record) => {
+                self.taken += record.value.as_ref().map_or(0, bytes::Bytes::len);
+                Some(record)
+            }
+            Content::Apart(record, pointer) => {
+                self.taken += pointer.len as usize;
+                self.values.insert(self.records.len(), pointer);
+                Some(record)
+            }
+        };
+        if let Some(record) = record {
+            self.taken += key.len() + 64;
             self.lsn = self.lsn.max(lsn);
             self.records.push((entry::decode_key(key), record));
         }

@@ -1,9 +1,12 @@
 //! Scrub: reads every block of every table within a configured time, in small pieces, and reports what is damaged.
 
 use super::cursor::{Cursor, Reading, Step};
+use super::entry;
+use super::values::Pointer;
 use super::{Purpose, Store, StoreCx};
 use crate::base::Instant;
-use crate::io::DiskResult;
+use crate::io::{DiskOp, DiskResult};
+use alloc::string::String;
 
 /// How far a round of scrubbing is.
 #[derive(Debug, Clone, Default)]
@@ -12,6 +15,8 @@ pub(super) struct Scrub {
     from: u64,
     cursor: Option<Cursor>,
     number: u64,
+    /// A value of the table in hand that is being read.
+    value: Option<Pointer>,
     reading: bool,
     due: Option<Instant>,
     /// The round was asked for: it does not pause.
@@ -38,7 +43,8 @@ impl Store {
     }
 
     pub(super) fn scrub_uses(&self, number: u64) -> bool {
-        self.scrub.reading && self.scrub.number == number
+        let is_value = self.scrub.value.is_some_and(|pointer| pointer.file == number);
+        self.scrub.reading && (self.scrub.number == number || is_value)
     }
 
     /// Reads the next piece when it is due.
@@ -51,9 +57,7 @@ impl Store {
             return;
         }
         while let Some(mut cursor) = self.scrub.cursor.take().or_else(|| self.next_scrubbed()) {
-            if self.scrub_on(cx, &mut cursor)
-                && let Some(op) = cursor.read()
-            {
+            if let Some(op) = self.scrub_on(cx, &mut cursor) {
                 self.scrub.reading = true;
                 self.scrub.cursor = Some(cursor);
                 return self.disk(cx, Purpose::Scrub, op);
@@ -62,19 +66,32 @@ impl Store {
         self.scrub = Scrub { rounds: self.scrub.rounds + 1, ..Scrub::default() };
     }
 
-    /// Verifies what has been read; false at the end of the table.
-    fn scrub_on(&mut self, cx: &mut StoreCx<'_>, cursor: &mut Cursor) -> bool {
+    /// Verifies what has been read, and asks for the next block, or for a value that the block points to; nothing at the
+    /// end of the table.
+    fn scrub_on(&mut self, cx: &mut StoreCx<'_>, cursor: &mut Cursor) -> Option<DiskOp> {
         loop {
             match cursor.settle(&mut self.cache) {
-                Step::Entry => cursor.skip_block(),
+                Step::Entry => {
+                    let has_values = cursor.place().is_some_and(|(table, _)| !table.meta.values.is_empty());
+                    let pointer = cursor.body().and_then(|(body, _)| entry::pointer(body));
+                    match (has_values, pointer) {
+                        (false, _) => cursor.skip_block(),
+                        (true, None) => cursor.advance(),
+                        (true, Some(pointer)) => {
+                            self.scrub.value = Some(pointer);
+                            let (file, offset, len) = (pointer.name(), pointer.offset, pointer.stored);
+                            return Some(DiskOp::Read { file, offset, len });
+                        }
+                    }
+                }
                 Step::Damaged(reason) => {
                     if let Some((table, at)) = cursor.place() {
                         self.report_damage(cx, &table, at, reason);
                     }
                     cursor.skip_block();
                 }
-                Step::Missing => return true,
-                Step::End => return false,
+                Step::Missing => return cursor.read(),
+                Step::End => return None,
             }
         }
     }
@@ -98,6 +115,11 @@ impl Store {
         let Some(mut cursor) = self.scrub.cursor.take().filter(|_| is_live) else {
             return self.after_read(cx);
         };
+        if let Some(pointer) = self.scrub.value.take() {
+            self.on_scrub_value(cx, &mut cursor, pointer, result);
+            self.scrub.cursor = Some(cursor);
+            return self.after_read(cx);
+        }
         match result {
             DiskResult::Data(data) => {
                 self.stats.scrubbed_bytes += data.len() as u64;
@@ -117,9 +139,32 @@ impl Store {
         self.after_read(cx);
     }
 
+    fn on_scrub_value(
+        &mut self,
+        cx: &mut StoreCx<'_>,
+        cursor: &mut Cursor,
+        pointer: Pointer,
+        result: DiskResult,
+    ) {
+        let opened: Result<(), String> = match result {
+            DiskResult::Data(data) => {
+                self.stats.scrubbed_bytes += data.len() as u64;
+                self.scrub.due = Some(cx.now.mono.plus_ms(self.scrub_pause_ms(data.len() as u64)));
+                pointer.open(&data).map(|_| ())
+            }
+            DiskResult::Failed(error) => Err(error.text),
+            _ => Ok(()),
+        };
+        if let Err(reason) = opened {
+            let name = cursor.key().unwrap_or_default().to_vec();
+            self.report_value_damage(cx, &name, pointer, reason);
+        }
+        cursor.advance();
+    }
+
     /// The pause after a piece, so that a round takes the configured time.
     fn scrub_pause_ms(&self, piece: u64) -> u64 {
-        let (_, bytes) = self.tables();
+        let bytes = self.tables().1 + self.values.bytes().1;
         let share = u128::from(self.options.scrub_ms) * u128::from(piece.max(1)) / u128::from(bytes.max(1));
         (share as u64).clamp(1, PAUSE_MAX_MS)
     }

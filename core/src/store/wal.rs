@@ -1,7 +1,7 @@
 //! The write-ahead log: segments of groups of changes, one group per commit.
 
 use super::codec::{Reader, put_varint};
-use super::entry::{self, Rank};
+use super::entry::{self, Content, Rank};
 use super::log::{self, End, PAGE, Place, Segment};
 use super::{Lsn, wal_file};
 use alloc::format;
@@ -144,7 +144,9 @@ fn replay_group(
             let (name, body) = (reader.len()?, reader.len()?);
             let (name, body) = (reader.take(name)?, reader.take(body)?);
             let rank = entry::rank(body)?;
-            entry::decode(body, None).filter(|_| name.len() >= 2)?;
+            // Every value goes through the log whole.
+            let is_whole = |content: &Content| !matches!(content, Content::Apart(..));
+            entry::decode(body, None).filter(|content| is_whole(content) && name.len() >= 2)?;
             Some((name, rank, body))
         };
         let (name, rank, body) = next().ok_or_else(|| damage(segment.file, group))?;

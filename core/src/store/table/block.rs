@@ -81,6 +81,11 @@ impl Block {
         (restarts > 0).then_some(Self { data, end, restarts })
     }
 
+    /// A value that stands apart, kept in memory as a block without entries.
+    pub(in super::super) fn of_value(value: Bytes) -> Self {
+        Self { data: value, end: 0, restarts: 0 }
+    }
+
     /// Bytes that the block takes in memory.
     pub(in super::super) fn bytes(&self) -> usize {
         self.data.len() + 96
@@ -188,7 +193,7 @@ impl Block {
 
     /// The last entry; its key goes to `key`, and `stretch` remembers the way back.
     pub(in super::super) fn last(&self, stretch: &mut Stretch, key: &mut Vec<u8>) -> Option<Spot> {
-        self.unfold(self.restarts - 1, stretch)?;
+        self.unfold(self.restarts.checked_sub(1)?, stretch)?;
         self.top(stretch, key)
     }
 

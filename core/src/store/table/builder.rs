@@ -2,10 +2,11 @@
 
 use super::super::entry::{self, Rank};
 use super::block::BlockBuilder;
-use super::format::{self, FOOTER, Footer, Place, filter_of, hash, put_part};
+use super::format::{self, FOOTER, Footer, Place, Thrift, filter_of, hash, put_part};
 use super::index::{Handle, Index, IndexBuilder, separator};
 use super::{Partition, Table, TableMeta};
 use crate::base::Stamp;
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use bytes::Bytes;
 
@@ -13,8 +14,6 @@ use bytes::Bytes;
 const PARTITION_KEYS: usize = 16 << 10;
 /// Blocks of a partition.
 const PARTITION_BLOCKS: usize = 1024;
-/// After a block that LZ4 did not shrink, so many are not tried; each failure doubles it.
-const UNPROFITABLE_MAX: u32 = 64;
 
 /// Builds a table part by part; `take` what has been built and write it at its offset.
 #[derive(Debug, Clone)]
@@ -37,9 +36,9 @@ pub(in super::super) struct Builder {
     may_go: u64,
     lowest: Stamp,
     highest: Stamp,
-    /// Blocks not to be compressed, and how many the next failure adds.
-    skip: u32,
-    unprofitable: u32,
+    thrift: Thrift,
+    /// Bytes of values that the entries point to, by value file.
+    values: BTreeMap<u64, u64>,
 }
 
 impl Builder {
@@ -60,8 +59,8 @@ impl Builder {
             may_go: 0,
             lowest: Stamp::upto(crate::base::Hlc(u64::MAX)),
             highest: Stamp::ZERO,
-            skip: 0,
-            unprofitable: 1,
+            thrift: Thrift::default(),
+            values: BTreeMap::new(),
         }
     }
 
@@ -108,6 +107,9 @@ impl Builder {
         self.hashes.push(hash(name));
         self.entries += 1;
         self.may_go += u64::from(entry::may_go(body));
+        if let Some(pointer) = entry::pointer(body) {
+            *self.values.entry(pointer.file).or_default() += u64::from(pointer.stored);
+        }
         self.lowest = self.lowest.min(rank.ballot);
         self.highest = self.highest.max(rank.ballot);
         self.last.clear();
@@ -122,18 +124,11 @@ impl Builder {
             return;
         }
         let offset = self.position();
-        let compress = self.skip == 0;
+        let compress = self.thrift.is_due();
         let (number, start, built) = (self.number, self.built.len(), &mut self.built);
         let mut has_paid = false;
         self.block.finish(|block| has_paid = put_part(number, offset, block, compress, built));
-        match (compress, has_paid) {
-            (true, true) => self.unprofitable = 1,
-            (true, false) => {
-                self.skip = self.unprofitable;
-                self.unprofitable = (self.unprofitable * 2).min(UNPROFITABLE_MAX);
-            }
-            (false, _) => self.skip -= 1,
-        }
+        self.thrift.note(compress, has_paid);
         let handle = Handle { offset, len: (self.built.len() - start) as u32 };
         self.index.push(&self.separator, handle);
         if self.hashes.len() >= PARTITION_KEYS || self.index.len() >= PARTITION_BLOCKS {
@@ -183,6 +178,8 @@ impl Builder {
             lowest: self.lowest,
             highest: self.highest,
             may_go: self.may_go,
+            values: self.values.iter().map(|(number, bytes)| (*number, *bytes)).collect(),
+            dropped: Vec::new(),
         };
         Some(Table { meta, partitions })
     }

@@ -12,7 +12,7 @@ use bytes::Bytes;
 pub(in super::super) const FOOTER: usize = 64;
 const MAGIC: &[u8; 7] = b"SAMTABL";
 /// The version of the format of tables.
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 const RAW: u8 = 0;
 const LZ4: u8 = 1;
 const FILTER_BITS_PER_KEY: usize = 10;
@@ -20,12 +20,18 @@ const FILTER_PROBES: u64 = 7;
 /// LZ4 gives at most so many bytes for one.
 const LZ4_RATIO_MAX: usize = 255;
 
-fn checksum(number: u64, offset: u64, data: &[u8]) -> [u8; 4] {
+pub(in super::super) fn checksum(number: u64, offset: u64, data: &[u8]) -> [u8; 4] {
     crc32c(&[&number.to_le_bytes(), &offset.to_le_bytes(), data]).to_le_bytes()
 }
 
 /// Appends a part that will stand at `offset`: as it is, or compressed where that pays. Whether it did.
-pub(super) fn put_part(number: u64, offset: u64, data: &[u8], compress: bool, out: &mut Vec<u8>) -> bool {
+pub(in super::super) fn put_part(
+    number: u64,
+    offset: u64,
+    data: &[u8],
+    compress: bool,
+    out: &mut Vec<u8>,
+) -> bool {
     let start = out.len();
     let mut is_compressed = false;
     if compress {
@@ -50,30 +56,64 @@ pub(super) fn put_part(number: u64, offset: u64, data: &[u8], compress: bool, ou
     is_compressed
 }
 
-/// The content of a part that was read at `offset`.
-pub(super) fn verified(number: u64, offset: u64, data: &Bytes) -> Result<Bytes, String> {
-    let content = || {
-        let at = data.len().checked_sub(4)?;
-        if checksum(number, offset, &data[..at]) != data[at..] {
-            return None;
-        }
-        let at = at.checked_sub(1)?;
-        match data[at] {
-            RAW => Some(data.slice(..at)),
-            LZ4 => {
-                let mut reader = Reader(&data[..at]);
-                let len = reader.u32()? as usize;
-                if len > reader.0.len().checked_mul(LZ4_RATIO_MAX)? {
-                    return None;
-                }
-                let mut plain = alloc::vec![0; len];
-                let written = lz4_flex::block::decompress_into(reader.0, &mut plain).ok()?;
-                (written == len).then(|| Bytes::from(plain))
+/// The content of a part that was read at `offset`; `None` if it is not what was written there.
+pub(in super::super) fn verified_part(number: u64, offset: u64, data: &Bytes) -> Option<Bytes> {
+    let at = data.len().checked_sub(4)?;
+    if checksum(number, offset, &data[..at]) != data[at..] {
+        return None;
+    }
+    let at = at.checked_sub(1)?;
+    match data[at] {
+        RAW => Some(data.slice(..at)),
+        LZ4 => {
+            let mut reader = Reader(&data[..at]);
+            let len = reader.u32()? as usize;
+            if len > reader.0.len().checked_mul(LZ4_RATIO_MAX)? {
+                return None;
             }
-            _ => None,
+            let mut plain = alloc::vec![0; len];
+            let written = lz4_flex::block::decompress_into(reader.0, &mut plain).ok()?;
+            (written == len).then(|| Bytes::from(plain))
         }
-    };
-    content().ok_or_else(|| damaged(number, offset))
+        _ => None,
+    }
+}
+
+pub(super) fn verified(number: u64, offset: u64, data: &Bytes) -> Result<Bytes, String> {
+    verified_part(number, offset, data).ok_or_else(|| damaged(number, offset))
+}
+
+/// When to try compression: after a part that it did not shrink, so many are not tried; each failure doubles that.
+#[derive(Debug, Clone, Copy)]
+pub(in super::super) struct Thrift {
+    /// Parts not to be compressed, and how many the next failure adds.
+    skip: u32,
+    unprofitable: u32,
+}
+
+const UNPROFITABLE_MAX: u32 = 64;
+
+impl Default for Thrift {
+    fn default() -> Self {
+        Self { skip: 0, unprofitable: 1 }
+    }
+}
+
+impl Thrift {
+    pub(in super::super) fn is_due(self) -> bool {
+        self.skip == 0
+    }
+
+    pub(in super::super) fn note(&mut self, tried: bool, has_paid: bool) {
+        match (tried, has_paid) {
+            (true, true) => self.unprofitable = 1,
+            (true, false) => {
+                self.skip = self.unprofitable;
+                self.unprofitable = (self.unprofitable * 2).min(UNPROFITABLE_MAX);
+            }
+            (false, _) => self.skip -= 1,
+        }
+    }
 }
 
 pub(super) fn damaged(number: u64, offset: u64) -> String {

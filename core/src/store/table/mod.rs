@@ -9,7 +9,7 @@ mod index;
 
 pub(super) use block::{Block, Spot, Stretch};
 pub(super) use builder::Builder;
-pub(super) use format::{FOOTER, Footer, hash};
+pub(super) use format::{FOOTER, Footer, Thrift, checksum, hash, put_part, verified_part};
 pub(super) use index::Handle;
 
 use crate::base::{RecordKey, Stamp};
@@ -36,6 +36,10 @@ pub(super) struct TableMeta {
     pub(super) highest: Stamp,
     /// Tombstones, erasures and records that expire.
     pub(super) may_go: u64,
+    /// Bytes of values that its entries point to, by value file, in order.
+    pub(super) values: Vec<(u64, u64)>,
+    /// Slots whose entries count as not there, in order: they were dropped after the table was made.
+    pub(super) dropped: Vec<u16>,
 }
 
 impl TableMeta {
@@ -45,6 +49,28 @@ impl TableMeta {
 
     pub(super) fn covers(&self, name: &[u8]) -> bool {
         *name >= *self.first && *name <= *self.last
+    }
+
+    /// Takes in slots whose entries count as not there from now on.
+    pub(super) fn drop_slots(&mut self, slots: &[u16]) {
+        let slot_of = |name: &[u8]| name.first_chunk::<2>().map_or(0, |slot| u16::from_be_bytes(*slot));
+        let (first, last) = (slot_of(&self.first), slot_of(&self.last));
+        for slot in slots.iter().filter(|slot| (first..=last).contains(*slot)) {
+            if let Err(at) = self.dropped.binary_search(slot) {
+                self.dropped.insert(at, *slot);
+            }
+        }
+    }
+
+    /// The bytes of values that it points to in a value file, if any.
+    pub(super) fn points_to(&self, number: u64) -> Option<u64> {
+        let at = self.values.binary_search_by_key(&number, |(file, _)| *file).ok()?;
+        Some(self.values[at].1)
+    }
+
+    /// Whether the file of this number is its own, or one that it points to.
+    pub(super) fn uses(&self, number: u64) -> bool {
+        self.number == number || self.points_to(number).is_some()
     }
 
     /// Whether the two share a stretch of keys.

@@ -19,7 +19,7 @@ fn files(engine: &Engine, kind: FileKind) -> Vec<(FileName, Vec<u8>)> {
 }
 
 /// Opens, and demands that the start is refused with the file's name and that nothing is changed.
-fn is_refused(mut engine: Engine, file: FileName, what: &str) {
+pub(super) fn is_refused(mut engine: Engine, file: FileName, what: &str) {
     let before = engine.disk.contents();
     let reason = engine.open(false).expect_err(what);
     assert!(reason.contains(&format!("{file}")), "{what}: {reason}");
@@ -29,7 +29,8 @@ fn is_refused(mut engine: Engine, file: FileName, what: &str) {
 #[test]
 fn a_missing_file_is_refused_by_name() {
     let engine = at_rest();
-    for kind in [FileKind::Manifest, FileKind::Table] {
+    for kind in [FileKind::Manifest, FileKind::Table, FileKind::Value] {
+        assert!(!files(&engine, kind).is_empty());
         for (file, _) in files(&engine, kind) {
             let mut engine = engine.clone();
             engine.disk.lose(file);

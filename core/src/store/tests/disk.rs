@@ -43,6 +43,7 @@ pub(super) struct TestDisk {
     changes: Vec<NameChange>,
     pub(super) pending: Vec<(Ticket, DiskOp)>,
     pub(super) faults: Faults,
+    made: BTreeSet<FileName>,
     /// Operations done since the beginning.
     pub(super) done: usize,
 }
@@ -79,6 +80,7 @@ impl TestDisk {
                 assert!(!self.names.contains_key(file), "{file} is created twice");
                 let zeros = alloc::vec![0; *preallocate as usize];
                 self.inodes.push(Inode { cached: zeros.clone(), durable: zeros, dirty: BTreeSet::new() });
+                self.made.insert(*file);
                 self.rename(NameChange::Set(*file, self.inodes.len() - 1));
             }
             DiskOp::Write { file, offset, data, sync } => {
@@ -222,6 +224,11 @@ impl TestDisk {
     pub(super) fn lose(&mut self, file: FileName) {
         self.names.remove(&file);
         self.durable_names.remove(&file);
+    }
+
+    /// Whether there ever was a file of that name.
+    pub(super) fn was_made(&self, file: FileName) -> bool {
+        self.made.contains(&file)
     }
 
     /// All files with their bytes.

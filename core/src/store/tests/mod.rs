@@ -4,10 +4,11 @@ mod crash;
 mod damage;
 mod disk;
 mod model;
+mod values;
 
 use super::{
     Direction, Durability, Lookup, Lsn, Pressure, ReadToken, ScanRange, Store, StoreCx, StoreEvent,
-    StoreOptions,
+    StoreOptions, StoreStats,
 };
 use crate::base::rng::Rng;
 use crate::base::{
@@ -29,6 +30,8 @@ fn small() -> StoreOptions {
         memtable_bytes: 6 << 10,
         wal_segment_bytes: 32 << 10,
         block_bytes: 512,
+        value_inline_max: 3_000,
+        value_file_bytes: 40 << 10,
         table_bytes: 8 << 10,
         cache_bytes: 4 << 10,
         reserve_bytes: 0,
@@ -44,10 +47,12 @@ fn ballot(number: u64) -> Stamp {
     Stamp { hlc: Hlc(number), node: NodeId((number % 3) as u16) }
 }
 
-/// The record of a ballot: its value can be told from the ballot, and some span several pages.
+/// The record of a ballot: its value can be told from the ballot, some span several pages, and a part can be compressed.
 fn record(key: u64, number: u64) -> Record {
     let len = if number.is_multiple_of(9) { 9_000 } else { 20 + number as usize % 100 };
-    let value = (!number.is_multiple_of(11)).then(|| Bytes::from(alloc::vec![(key ^ number) as u8; len]));
+    let spread = if number.is_multiple_of(4) { 0 } else { 0x9e37_79b9_7f4a_7c15 };
+    let byte = |at: u64| ((key ^ number).wrapping_add(at.wrapping_mul(spread) ^ (at * at)) >> 3) as u8;
+    let value = (!number.is_multiple_of(11)).then(|| (0..len as u64).map(byte).collect::<Bytes>());
     Record { ballot: ballot(number), written: ballot(number), value, ..Record::default() }
 }
 

@@ -3,10 +3,11 @@
 use super::*;
 
 /// Puts, reads, operations done in any order, kills and crashes; `rounds` lives of a store.
-fn run(options: &StoreOptions, seed: u64, rounds: u64) -> Counters {
+pub(super) fn run(options: &StoreOptions, seed: u64, rounds: u64) -> (Counters, StoreStats) {
     let context = format!("seed {seed}");
     let mut engine = Engine::started(options.clone(), seed);
     let mut model = Model::default();
+    let mut stats = StoreStats::default();
     for round in 0..rounds {
         for _ in 0..50 + engine.below(250) {
             match engine.below(10) {
@@ -42,19 +43,20 @@ fn run(options: &StoreOptions, seed: u64, rounds: u64) -> Counters {
             engine.disk.crash(&mut rng);
         }
         engine.below(1 << 20);
+        stats.value_bytes_moved += engine.store.stats().value_bytes_moved;
         assert_eq!(engine.open(false), Ok(()), "{context}, round {round}");
         model.check_recovered(&mut engine, durable, &format!("{context}, round {round}"));
     }
     engine.settle();
     model.check_all(&mut engine, &context);
-    engine.counters
+    (engine.counters.clone(), stats)
 }
 
 #[test]
 fn what_is_durable_survives_and_nothing_else_appears() {
     let mut total = [0; 4];
     for seed in 0..60 {
-        let counters = run(&small(), seed, 8);
+        let (counters, _) = run(&small(), seed, 8);
         let counted =
             [Counter::MemtableFlushed, Counter::CompactionFinished, Counter::TornTailCut, Counter::DiskReads];
         for (sum, counter) in total.iter_mut().zip(counted) {
@@ -228,7 +230,14 @@ fn a_scan_shows_any_range_in_either_order() {
 
 #[test]
 fn a_backward_scan_reads_ahead() {
-    let mut engine = Engine::started(StoreOptions { memtable_bytes: 64 << 10, ..small() }, 1);
+    let options = StoreOptions {
+        memtable_bytes: 256 << 10,
+        wal_segment_bytes: 256 << 10,
+        table_bytes: 256 << 10,
+        value_inline_max: 1 << 20,
+        ..small()
+    };
+    let mut engine = Engine::started(options, 1);
     for number in 1..2_000 {
         engine.put(number, 7 * number + 1);
         engine.settle();
