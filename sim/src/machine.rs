@@ -62,6 +62,8 @@ impl Machine {
                 wal_segment_bytes: 32 << 10,
                 block_bytes: 512,
                 cache_bytes: 4 << 10,
+                value_inline_max: 64,
+                value_file_bytes: 16 << 10,
                 ..StoreOptions::default()
             },
             promises_max: plan.promises as usize,

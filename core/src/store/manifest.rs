@@ -320,7 +320,9 @@ impl Store {
         for table in self.levels.all().filter(|table| install.removed.contains(&table.meta.number)) {
             self.values.discount(&table.meta);
         }
-        install.added.iter().for_each(|table| self.values.count(&table.meta));
+        for table in &install.added {
+            self.values.count(&table.meta);
+        }
         for number in &install.values_removed {
             self.values.remove(*number);
             self.doomed.push(FileName::new(FileKind::Value, *number));

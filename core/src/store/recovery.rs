@@ -252,7 +252,9 @@ impl Store {
         recovery.segments =
             segments.iter().map(|(number, _)| (*number, Segment::new(wal_file(*number)))).collect();
         self.values.extend(&recovery.state.values);
-        opened.iter().for_each(|table| self.values.count(&table.meta));
+        for table in &opened {
+            self.values.count(&table.meta);
+        }
         self.levels.change(&[], &opened);
         for (number, len) in segments.into_iter().filter(|(_, len)| *len > 0) {
             self.read_pages(cx, number, 0, len);

@@ -57,7 +57,7 @@ fn amplification(value_inline_max: usize) -> f64 {
     let mut put = 0;
     for number in 1..1_500u64 {
         let name = engine.below(300);
-        let bytes: Vec<u8> = (0..8_192u64).map(|at| (at * number * 0x9e37 >> 7) as u8).collect();
+        let bytes: Vec<u8> = (0..8_192u64).map(|at| ((at * number * 0x9e37) >> 7) as u8).collect();
         put += bytes.len();
         let value = Some(Bytes::from(bytes));
         let record = Record { ballot: ballot(number), written: ballot(number), value, ..Record::default() };

@@ -207,7 +207,9 @@ mod tests {
         let metas =
             bytes.iter().map(|(number, bytes)| ValueMeta { number: *number, len: *bytes, bytes: *bytes });
         files.extend(&metas.collect::<Vec<_>>());
-        tables.iter().for_each(|table| files.count(table));
+        for table in tables {
+            files.count(table);
+        }
         files
     }
 
