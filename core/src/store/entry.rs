@@ -2,7 +2,7 @@
 //! What stands for a key is a record, or the erasure of everything up to a ballot.
 
 use super::codec::{Reader, STAMP, put_stamp, put_varint, put_varint_u128};
-use super::values::{POINTER, Pointer};
+use super::pointer::{POINTER, Pointer};
 use crate::base::{Applied, OpId, Outcome, Record, RecordKey, Rejection, Slot, Stamp};
 use alloc::vec::Vec;
 use bytes::Bytes;

@@ -6,9 +6,9 @@ use super::entry::{self, Rank};
 use super::levels::{self, Choice};
 use super::manifest::{Install, InstallKind};
 use super::memtable::{Memtable, Position};
-use super::separate::{Apart, Separated};
+use super::pointer::Pointer;
 use super::table::{Builder, Table, TableMeta, hash};
-use super::values::{self, Pointer, ValueFile, ValueWriter};
+use super::values::{self, Placed, Placing, ValueFile, ValueWriter};
 use super::{Purpose, Store, StoreCx};
 use crate::io::{DiskOp, DiskResult, FileKind, FileName};
 use alloc::boxed::Box;
@@ -103,14 +103,10 @@ pub(super) struct Merge {
 }
 
 /// What became of the next entry.
-pub(super) enum Next {
+enum Next {
     Emitted,
-    /// A value file is needed first.
-    NeedsWriter,
-    /// The value must be read first, to be written anew.
-    NeedsValue(Pointer),
-    /// The value cannot be read: it stays where it is.
-    Damaged(Pointer, String),
+    /// Its value has no place yet.
+    Waits(Placed),
     End,
 }
 
@@ -311,9 +307,11 @@ impl Store {
             }
             match self.emit_next(&mut merge) {
                 Next::Emitted => {}
-                Next::NeedsWriter => self.open_writer(&mut merge),
-                Next::NeedsValue(pointer) => return self.read_value(cx, merge, pointer),
-                Next::Damaged(pointer, reason) => self.leave_value(cx, &mut merge, pointer, reason),
+                Next::Waits(Placed::NeedsValue(pointer)) => return self.read_value(cx, merge, pointer),
+                Next::Waits(Placed::Damaged(pointer, reason)) => {
+                    self.leave_value(cx, &mut merge, pointer, reason);
+                }
+                Next::Waits(_) => self.open_writer(&mut merge),
                 Next::End => {
                     merge.ended = true;
                     break;
@@ -445,15 +443,16 @@ impl Store {
         };
         let is_flush = *kind == MergeKind::Flush;
         if !(entry::may_go(body) && self.is_garbage(key, rank, body, is_flush, &install.removed)) {
-            let apart = Apart { most: self.options.value_inline_max, values, condemned, extent };
-            match apart.separate(body, &mut self.body) {
-                Separated::AsItIs => builder.add(key, rank, body),
-                Separated::Apart => {
+            let (most, values) = (self.options.value_inline_max, values.as_mut());
+            let placing = Placing { most, values, condemned, extent: extent.as_ref() };
+            match placing.place(body, &mut self.body) {
+                Placed::AsItIs => builder.add(key, rank, body),
+                Placed::Apart => {
                     let moved = entry::pointer(body).map_or(0, |pointer| u64::from(pointer.len));
                     self.stats.value_bytes_moved += moved;
                     builder.add(key, rank, &self.body);
                 }
-                Separated::Waits(next) => return next,
+                waits => return Next::Waits(waits),
             }
         }
         // Only a source at the very key moves on; the mask has its number modulo 64.

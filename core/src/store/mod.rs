@@ -11,6 +11,8 @@ mod log;
 mod manifest;
 mod memtable;
 mod merge;
+mod options;
+mod pointer;
 mod reads;
 mod recovery;
 mod reserve;
@@ -21,7 +23,6 @@ mod table;
 mod values;
 mod wal;
 
-use crate::base::limits::VALUE_INLINE_MAX;
 use crate::base::{Counters, Instant, Now, Record, RecordKey, Slot, Stamp, Ticket};
 use crate::io::{DiskErrorKind, DiskOp, DiskResult, FileKind, FileName, Outbox, Output};
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -36,6 +37,7 @@ use levels::Levels;
 use manifest::{Install, ManifestTail};
 use memtable::Memtable;
 use merge::{Merge, MergeKind};
+pub use options::{Durability, StoreOptions, StoreStats};
 use reads::GetJob;
 use recovery::Recovery;
 use reserve::Reserve;
@@ -52,58 +54,6 @@ pub struct Lsn(pub u64);
 /// Names a pending `get` or `scan`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReadToken(pub u64);
-
-/// When a commit counts as durable.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Durability {
-    /// After `fdatasync` (group commit).
-    Sync,
-    /// After the write reached the operating system; a sync follows at least every so many milliseconds. A crash of the
-    /// process loses nothing; a crash of the machine loses at most that much.
-    Interval(u64),
-}
-
-/// Sizes. Small in simulation so that flushes and compactions happen within a run.
-#[derive(Debug, Clone)]
-pub struct StoreOptions {
-    /// When a commit counts as durable.
-    pub durability: Durability,
-    /// Bytes of keys and values after which the memtable is flushed.
-    pub memtable_bytes: usize,
-    /// Bytes of one WAL segment.
-    pub wal_segment_bytes: u64,
-    /// Target bytes of a data block.
-    pub block_bytes: usize,
-    /// Values above so many bytes stand apart, in value files.
-    pub value_inline_max: usize,
-    /// Bytes of a value file after which another is begun.
-    pub value_file_bytes: u64,
-    /// Target bytes of a table.
-    pub table_bytes: u64,
-    /// Bytes of the block cache.
-    pub cache_bytes: usize,
-    /// Bytes of disk kept in reserve, so that a full disk can still flush and compact; 0 for none.
-    pub reserve_bytes: u64,
-    /// Milliseconds within which every byte of every table is read and verified once; 0 for never.
-    pub scrub_ms: u64,
-}
-
-impl Default for StoreOptions {
-    fn default() -> Self {
-        Self {
-            durability: Durability::Sync,
-            memtable_bytes: 64 << 20,
-            wal_segment_bytes: 32 << 20,
-            block_bytes: 8 << 10,
-            value_inline_max: VALUE_INLINE_MAX,
-            value_file_bytes: 256 << 20,
-            table_bytes: 64 << 20,
-            cache_bytes: 128 << 20,
-            reserve_bytes: 0,
-            scrub_ms: 0,
-        }
-    }
-}
 
 /// What every call into the store gets.
 pub struct StoreCx<'a> {
@@ -280,25 +230,6 @@ enum OnFailure {
     Handled,
     /// A failed write or sync leaves the bytes undefined: the store stops.
     Fatal,
-}
-
-/// What the store has done since its start, for metrics.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct StoreStats {
-    /// Bytes of pages written to the log.
-    pub wal_bytes_written: u64,
-    /// Bytes of tables written by flushes and compactions.
-    pub table_bytes_written: u64,
-    /// Bytes of values that stand apart, written by flushes and compactions.
-    pub value_bytes_written: u64,
-    /// Bytes of live values that were written anew, so that the dead around them could go.
-    pub value_bytes_moved: u64,
-    /// Tables that changed their level without being rewritten.
-    pub tables_moved: u64,
-    /// Bytes read by scrubbing.
-    pub scrubbed_bytes: u64,
-    /// Times a commit was held back because compaction lags behind.
-    pub commits_slowed: u64,
 }
 
 /// The file that an operation is about; the manifest for those about the directory.

@@ -2,8 +2,8 @@
 
 use super::cache::BlockCache;
 use super::entry::{self, Content, Rank};
+use super::pointer::Pointer;
 use super::table::{Block, BlockAt, Handle, Table, hash};
-use super::values::Pointer;
 use super::{Lookup, Lsn, Purpose, ReadJob, ReadToken, Store, StoreCx, StoreEvent};
 use crate::base::{Counter, RecordKey, Stamp};
 use crate::io::{DiskOp, DiskResult};

@@ -105,8 +105,13 @@ impl Store {
         self.want(cx, Wanted::Files, DiskOp::List);
     }
 
-    fn recovered_values(&self) -> Vec<ValueMeta> {
-        self.recovery.as_ref().map(|recovery| recovery.state.values.clone()).unwrap_or_default()
+    fn read_headers(&mut self, cx: &mut StoreCx<'_>) {
+        let values = self.recovery.as_ref().map(|recovery| recovery.state.values.clone());
+        for ValueMeta { number, .. } in values.unwrap_or_default() {
+            let file = FileName::new(FileKind::Value, number);
+            let op = DiskOp::Read { file, offset: 0, len: HEADER as u32 };
+            self.want(cx, Wanted::Values(number), op);
+        }
     }
 
     fn want(&mut self, cx: &mut StoreCx<'_>, wanted: Wanted, op: DiskOp) {
@@ -173,11 +178,7 @@ impl Store {
                     let op = DiskOp::Read { file: meta.file(), offset, len: FOOTER as u32 };
                     self.want(cx, Wanted::Footer(meta.number), op);
                 }
-                for meta in self.recovered_values() {
-                    let file = FileName::new(FileKind::Value, meta.number);
-                    let op = DiskOp::Read { file, offset: 0, len: HEADER as u32 };
-                    self.want(cx, Wanted::Values(meta.number), op);
-                }
+                self.read_headers(cx);
             }
             Stage::Tables => self.open_tables(cx)?,
             Stage::Log => {

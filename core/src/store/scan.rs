@@ -4,7 +4,7 @@ use super::cursor::{Cursor, Step};
 use super::entry::{self, Content, Rank};
 use super::levels::Run;
 use super::memtable::{Held, Memtable, Position};
-use super::values::Pointer;
+use super::pointer::Pointer;
 use super::{Lsn, Purpose, ReadJob, ReadToken, Store, StoreCx, StoreEvent};
 use crate::base::{Counter, Record, RecordKey};
 use crate::io::{DiskOp, DiskResult};

@@ -2,7 +2,7 @@
 
 use super::cursor::{Cursor, Reading, Step};
 use super::entry;
-use super::values::Pointer;
+use super::pointer::Pointer;
 use super::{Purpose, Store, StoreCx};
 use crate::base::Instant;
 use crate::io::{DiskOp, DiskResult};

@@ -1,72 +1,15 @@
 //! The values of a merge: large ones are written to a value file, and those that stand in a condemned one are written anew.
 
-use super::entry;
-use super::merge::{Merge, MergeKind, Next};
-use super::values::{Pointer, ValueWriter};
+use super::merge::{Merge, MergeKind};
+use super::pointer::Pointer;
+use super::values::ValueWriter;
 use super::{Purpose, Store, StoreCx};
 use crate::io::{DiskOp, DiskResult};
-use alloc::collections::BTreeSet;
 use alloc::string::String;
-use alloc::vec::Vec;
 use bytes::Bytes;
 
 /// Bytes read at a time of a file whose values are written anew.
 const AHEAD: u32 = 256 << 10;
-
-/// What a merge needs to give an entry's value its place.
-pub(super) struct Apart<'a> {
-    /// Longer values stand apart.
-    pub(super) most: usize,
-    pub(super) values: &'a mut Option<ValueWriter>,
-    pub(super) condemned: &'a BTreeSet<u64>,
-    pub(super) extent: &'a Option<(u64, u64, Bytes)>,
-}
-
-pub(super) enum Separated {
-    /// The body goes to the table.
-    AsItIs,
-    /// The other body does, whose value has been written.
-    Apart,
-    Waits(Next),
-}
-
-impl Apart<'_> {
-    /// Writes the value of `body` to the value file if it belongs there; then `out` is the body that points to it.
-    pub(super) fn separate(self, body: &[u8], out: &mut Vec<u8>) -> Separated {
-        if let Some(pointer) = entry::pointer(body) {
-            if !self.condemned.contains(&pointer.file) {
-                return Separated::AsItIs;
-            }
-            let Some(part) = in_extent(self.extent.as_ref(), pointer) else {
-                return Separated::Waits(Next::NeedsValue(pointer));
-            };
-            return match (pointer.open(&part), self.values) {
-                (Ok(value), Some(values)) => {
-                    entry::put_apart(body, values.put(&value), out);
-                    Separated::Apart
-                }
-                (Ok(_), None) => Separated::Waits(Next::NeedsWriter),
-                (Err(reason), _) => Separated::Waits(Next::Damaged(pointer, reason)),
-            };
-        }
-        match (entry::large_value(body, self.most), self.values) {
-            (None, _) => Separated::AsItIs,
-            (Some(value), Some(values)) => {
-                entry::put_apart(body, values.put(value), out);
-                Separated::Apart
-            }
-            (Some(_), None) => Separated::Waits(Next::NeedsWriter),
-        }
-    }
-}
-
-/// The bytes at the place of a value, if they have been read.
-fn in_extent(extent: Option<&(u64, u64, Bytes)>, pointer: Pointer) -> Option<Bytes> {
-    let (file, offset, data) = extent?;
-    let start = usize::try_from(pointer.offset.checked_sub(*offset)?).ok()?;
-    let end = start.checked_add(pointer.stored as usize)?;
-    (*file == pointer.file && end <= data.len()).then(|| data.slice(start..end))
-}
 
 impl Store {
     /// Gives a merge a value file: one that has room, or a new one.

@@ -2,6 +2,7 @@
 //! and place. An append begins on a fresh page, so that no page is written again that holds something durable.
 
 use super::super::codec::Reader;
+use super::super::pointer::Pointer;
 use super::super::table::{Thrift, checksum, put_part, verified_part};
 use crate::io::{FileKind, FileName};
 use alloc::format;
@@ -16,41 +17,8 @@ const MAGIC: &[u8; 7] = b"SAMVALU";
 const VERSION: u8 = 3;
 /// Appends begin on a multiple of this.
 pub(super) const PAGE: u64 = 4096;
-/// Bytes of a pointer.
-pub(in super::super) const POINTER: usize = 28;
-
-/// Where a value stands apart from its record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in super::super) struct Pointer {
-    pub(in super::super) file: u64,
-    pub(in super::super) offset: u64,
-    /// Bytes of the part in the file.
-    pub(in super::super) stored: u32,
-    /// Bytes of the value.
-    pub(in super::super) len: u32,
-    /// The checksum of the part: what stands at the place must be this very value, and not an earlier one that was given up.
-    pub(in super::super) crc: u32,
-}
 
 impl Pointer {
-    pub(in super::super) fn put(self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.file.to_le_bytes());
-        out.extend_from_slice(&self.offset.to_le_bytes());
-        out.extend_from_slice(&self.stored.to_le_bytes());
-        out.extend_from_slice(&self.len.to_le_bytes());
-        out.extend_from_slice(&self.crc.to_le_bytes());
-    }
-
-    pub(in super::super) fn read(reader: &mut Reader<'_>) -> Option<Self> {
-        let (file, offset) = (reader.u64()?, reader.u64()?);
-        let (stored, len, crc) = (reader.u32()?, reader.u32()?, reader.u32()?);
-        Some(Self { file, offset, stored, len, crc })
-    }
-
-    pub(in super::super) fn name(self) -> FileName {
-        FileName::new(FileKind::Value, self.file)
-    }
-
     /// The value, from the bytes at its place as they were read.
     pub(in super::super) fn open(self, data: &Bytes) -> Result<Bytes, String> {
         let is_it = |data: &Bytes| {
@@ -166,6 +134,7 @@ impl ValueWriter {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::pointer::POINTER;
     use super::*;
     use proptest::prelude::*;
 

@@ -8,8 +8,10 @@
 //! rewriting one table after the other that points to it.
 
 mod format;
+mod place;
 
-pub(super) use format::{HEADER, POINTER, Pointer, ValueWriter, check_header};
+pub(super) use format::{HEADER, ValueWriter, check_header};
+pub(super) use place::{Placed, Placing};
 
 use super::table::TableMeta;
 use alloc::collections::{BTreeMap, BTreeSet};
