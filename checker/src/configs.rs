@@ -1,5 +1,6 @@
 //! What the search knows after an event: which values the key may hold, and which open operations are done in each case.
 
+use crate::kernel::OTHER;
 use crate::slots::NONE;
 use hashbrown::HashSet;
 
@@ -73,54 +74,60 @@ pub(crate) struct Open<const W: usize> {
     pub(crate) known_writes: Bits<W>,
     /// All others.
     pub(crate) others: Bits<W>,
+    /// Those of `others` whose return is known.
+    pub(crate) known_others: Bits<W>,
 }
 
 impl<const W: usize> Open<W> {
     pub(crate) fn new() -> Self {
-        Self { observers: [0; W], writes: [0; W], known_writes: [0; W], others: [0; W] }
+        Self { observers: [0; W], writes: [0; W], known_writes: [0; W], others: [0; W], known_others: [0; W] }
     }
 
     pub(crate) fn remove(&mut self, slot: u32) {
-        for bits in [&mut self.observers, &mut self.writes, &mut self.known_writes, &mut self.others] {
-            remove(bits, slot);
-        }
+        remove(&mut self.observers, slot);
+        remove(&mut self.writes, slot);
+        remove(&mut self.known_writes, slot);
+        remove(&mut self.others, slot);
+        remove(&mut self.known_others, slot);
     }
 }
 
-/// How much may still become of a configuration: reads that are done and writes that are free, against writes that are used.
-pub(crate) fn promise<const W: usize>(config: &Config<W>, open: &Open<W>) -> i64 {
-    let count =
-        |of: &dyn Fn(usize) -> u64| -> i64 { (0..W).map(|word| i64::from(of(word).count_ones())).sum() };
-    let done = count(&|word| config.done[word] & (open.observers[word] | open.others[word]));
-    let unknown = |word: usize| open.writes[word] & !open.known_writes[word];
-    let used = count(&|word| config.done[word] & unknown(word));
-    2 * done + count(&|word| config.free[word] | config.done[word] & open.known_writes[word]) - 2 * used
+/// How much may still become of a configuration: what is done and free, against what is used that may yet be of use. Of two of one
+/// value, one that dominates the other promises at least as much.
+pub(crate) fn promise<const W: usize>(config: &Config<W>, open: &Open<W>) -> i32 {
+    let sum = |word: usize| {
+        let (done, free) = (config.done[word], config.free[word]);
+        let used = done
+            & ((open.writes[word] & !open.known_writes[word])
+                | (open.others[word] & !open.known_others[word]));
+        let count = |bits: u64| bits.count_ones() as i32;
+        2 * count(done & (open.observers[word] | open.known_others[word]))
+            + count((done | free) & open.known_writes[word])
+            - 2 * count(used)
+    };
+    (0..W).map(sum).sum()
 }
 
 /// How many others of the same value one is compared with.
 const COMPARED_MAX: usize = 48;
 
 /// Leaves out those that another makes superfluous: it holds the same value, has all reads done that this one has done, has used
-/// no write that this one has not, and where this one has used more, does not owe it.
-pub(crate) fn prune<const W: usize>(configs: &mut Vec<Config<W>>, open: &Open<W>) {
+/// no write that this one has not, and where this one has used more, does not owe it. `plain`: a value that nobody observes
+/// ([`OTHER`]) is then as good as any other, or worse.
+pub(crate) fn prune<const W: usize>(configs: &mut Vec<Config<W>>, open: &Open<W>, plain: bool) {
     if configs.len() < 2 {
         return;
     }
-    let done = |config: &Config<W>| -> u32 {
-        (0..W)
-            .map(|word| {
-                (config.done[word] & open.observers[word]).count_ones() + config.free[word].count_ones()
-            })
-            .sum()
-    };
     configs.sort_by_cached_key(|config| {
-        (config.value, config.life, std::cmp::Reverse(done(config)), config.done)
+        let last = plain && config.value == OTHER;
+        (last, config.value, config.life, std::cmp::Reverse(promise(config, open)), config.done)
     });
     let mut kept: Vec<Config<W>> = Vec::with_capacity(configs.len());
     let mut group = 0;
     for config in configs.drain(..) {
+        let last = plain && config.value == OTHER;
         if kept.last().is_none_or(|last| (last.value, last.life) != (config.value, config.life)) {
-            group = kept.len();
+            group = if last { 0 } else { kept.len() };
         }
         let from = group.max(kept.len().saturating_sub(COMPARED_MAX));
         let start = kept[group..].iter().take(COMPARED_MAX).chain(&kept[from..]);
@@ -136,7 +143,8 @@ fn dominates<const W: usize>(a: &Config<W>, b: &Config<W>, open: &Open<W>) -> bo
         let (done_a, done_b) = (a.done[word], b.done[word]);
         let unknown = open.writes[word] & !open.known_writes[word];
         let more = done_b & !done_a;
-        (done_a ^ done_b) & open.others[word] == 0
+        (done_a ^ done_b) & open.known_others[word] == 0
+            && done_a & !done_b & open.others[word] == 0
             && more & open.observers[word] == 0
             && done_a & !done_b & open.writes[word] == 0
             && more & open.writes[word] & !(a.free[word] | unknown) == 0

@@ -11,14 +11,16 @@
 //! - *Interchangeable writes*: of open writes of one value the one that returns first is used.
 //! - *Closed values*: a value whose operations are all open can be written, read and overwritten at no cost when a write is placed.
 //! - *Dead ends*: a value that is still demanded, and that nobody will set in time, is not left.
+//! - *Forgotten values*: a value that nothing can tell from others before some write is both called and returned is as good as any.
 //! - *Domination*: of two configurations of one value, one that has everything the other has makes the other superfluous.
 //!
 //! When the frontier grows beyond its bound, only a part of it is kept. What is found to hold then still holds; that nothing is left
-//! then proves nothing, and the bound is raised.
+//! then proves nothing: the search goes back with a higher bound ([`beam`]), and begins anew when that does not help.
 
+mod beam;
 mod moves;
 
-use crate::configs::{Config, Met, Open, add, has, members, minus, promise, prune, remove};
+use crate::configs::{Bits, Config, Met, Open, add, has, members, minus, promise, prune, remove};
 use crate::kernel::{ABSENT, Act, Kernel, OTHER, Op};
 use crate::slots::{NONE, Slots};
 use crate::witness::Trace;
@@ -61,9 +63,8 @@ pub(crate) enum Found {
     Spent(usize),
 }
 
-/// Sizes of the frontier, one after the other, and whether the search is greedy.
-const PASSES: [(usize, bool); 6] =
-    [(16, true), (128, true), (256, false), (4_096, false), (65_536, false), (1 << 20, false)];
+/// Sizes of the frontier for those keys whose order is not found by a narrow one that goes back.
+const PASSES: [usize; 3] = [4_096, 65_536, 1 << 20];
 
 /// Searches with frontiers of growing size. `events`: how many events of the kernel count. `trace`: whether an order is wanted.
 pub(crate) fn search(
@@ -90,24 +91,19 @@ fn sized<const W: usize>(
     trace: bool,
     budget: &mut Budget,
 ) -> Found {
-    let mut decided = 0;
-    for (configs, greedy) in PASSES {
-        if greedy && (trace || kernel.computed || kernel.expiring) {
-            continue;
-        }
+    let widest = budget.memory / (size_of::<Config<W>>() * 8);
+    let mut decided = match Search::<W>::new(kernel, slots, 0, trace).beam(events, widest, budget) {
+        Ok(found) => return found,
+        Err(event) => event,
+    };
+    for configs in PASSES {
         // A configuration may be in the frontier, in the next one, on the stack and among those met.
-        if configs > 256 && configs * size_of::<Config<W>>() * 8 > budget.memory {
+        if configs > widest || budget.steps == 0 {
             break;
         }
-        let mut search = Search::<W>::new(kernel, slots, configs, trace);
-        search.greedy = greedy;
-        search.incomplete = greedy.then_some(0);
-        match search.run(events, budget) {
+        match Search::<W>::new(kernel, slots, configs, trace).run(events, budget) {
             Ok(found) => return found,
             Err(event) => decided = decided.max(event),
-        }
-        if budget.steps == 0 {
-            break;
         }
     }
     Found::Spent(decided)
@@ -133,13 +129,14 @@ struct Search<'a, const W: usize> {
     /// something.
     called_needs: Vec<u32>,
     called_setters: Vec<u32>,
+    called_mentions: Vec<u32>,
+    open_mentions: Vec<u32>,
     open_needs: Vec<u32>,
     open_takers: Vec<u32>,
-    /// Whether only what the returning operation needs is tried, and values are closed that may be wanted again: finds orders quickly, and
-    /// proves nothing when it finds none.
-    greedy: bool,
     trace: Trace,
     event: usize,
+    /// How many unknown operations are forgotten.
+    forgotten: usize,
 }
 
 /// What is left to do with an operation that returns.
@@ -166,51 +163,14 @@ impl<'a, const W: usize> Search<'a, W> {
             others: Vec::new(),
             called_needs: vec![0; classes],
             called_setters: vec![0; classes],
+            called_mentions: vec![0; classes],
+            open_mentions: vec![0; classes],
             open_needs: vec![0; classes],
             open_takers: vec![0; classes],
-            greedy: false,
             trace: Trace::new(trace),
             event: 0,
+            forgotten: 0,
         }
-    }
-
-    /// `Err`: undecided from this event on.
-    fn run(&mut self, events: usize, budget: &mut Budget) -> Result<Found, usize> {
-        let mut forgotten = 0;
-        for event in 0..events {
-            self.event = event;
-            let code = self.kernel.events[event];
-            let at = code >> 1;
-            if code & 1 == 0 {
-                if self.slots.slot[at as usize] == NONE {
-                    self.count_call(at);
-                } else {
-                    self.call(at);
-                }
-                if self.event.is_multiple_of(4096) && !budget.step() {
-                    return Err(self.incomplete.unwrap_or(event));
-                }
-            } else {
-                let before = self.trace.longest(&self.configs);
-                if matches!(self.ret(at, budget), Step::Spent) {
-                    return Err(self.incomplete.unwrap_or(event));
-                }
-                if self.configs.is_empty() {
-                    return match self.incomplete {
-                        Some(event) => Err(event),
-                        None => Ok(Found::Stuck(at, self.trace.order(self.kernel, before))),
-                    };
-                }
-            }
-            while let Some((_, op)) =
-                self.slots.forgotten.get(forgotten).filter(|(until, _)| *until == event as u32)
-            {
-                self.forget(*op);
-                forgotten += 1;
-            }
-        }
-        let last = self.trace.longest(&self.configs);
-        Ok(Found::Order(self.trace.order(self.kernel, last)))
     }
 
     fn op(&self, at: u32) -> Op {
@@ -231,31 +191,28 @@ impl<'a, const W: usize> Search<'a, W> {
         matches!(op.act, Act::Observe(test) if !(self.kernel.expiring && test.holds(ABSENT)))
     }
 
-    fn count_call(&mut self, at: u32) {
+    /// An operation is called; `back`: this is undone.
+    fn count_call(&mut self, at: u32, back: bool) {
         let op = self.op(at);
-        if let Some(class) = op.needs() {
-            self.called_needs[class as usize] += 1;
-            if self.slot(at) != NONE {
-                self.open_needs[class as usize] += 1;
-                self.open_takers[class as usize] += u32::from(!matches!(op.act, Act::Observe(_)));
+        let count = |list: &mut Vec<u32>, class: Option<u32>| {
+            if let Some(count) = class.and_then(|class| list.get_mut(class as usize)) {
+                *count = if back { *count - 1 } else { *count + 1 };
             }
-        }
-        if let Some(class) = op.sets().filter(|class| (*class as usize) < self.called_setters.len()) {
-            self.called_setters[class as usize] += 1;
-        }
+        };
+        count(&mut self.called_mentions, op.mentions());
+        count(&mut self.called_needs, op.needs());
+        count(&mut self.called_setters, op.sets());
     }
 
     fn call(&mut self, at: u32) {
-        self.count_call(at);
+        self.count_call(at, false);
         let (op, slot) = (self.op(at), self.slot(at));
-        self.holder[slot as usize] = at;
-        let rets = &self.slots.ret;
-        let place = |list: &[u32]| {
-            list.partition_point(|other| (rets[*other as usize], *other) < (rets[at as usize], at))
-        };
+        if slot == NONE {
+            return;
+        }
+        self.enlist(at);
         match op.act {
             Act::Observe(test) if self.observes(&op) => {
-                add(&mut self.open.observers, slot);
                 for config in &mut self.configs {
                     if test.holds(config.value) && self.kernel.lives[config.life as usize].1 >= op.asked {
                         add(&mut config.done, slot);
@@ -263,21 +220,48 @@ impl<'a, const W: usize> Search<'a, W> {
                     }
                 }
             }
-            Act::Write(class, life) => {
-                add(&mut self.open.writes, slot);
-                let place = place(&self.writes);
-                self.writes.insert(place, at);
-                if !op.is_unknown() {
-                    add(&mut self.open.known_writes, slot);
-                    for config in &mut self.configs {
-                        if (config.value, config.life, life) == (class, 0, 0) {
-                            add(&mut config.free, slot);
-                        }
+            Act::Write(class, life) if !op.is_unknown() => {
+                for config in &mut self.configs {
+                    if (config.value, config.life, life) == (class, 0, 0) {
+                        add(&mut config.free, slot);
                     }
                 }
             }
+            _ => {}
+        }
+    }
+
+    /// An operation is open.
+    fn enlist(&mut self, at: u32) {
+        let (op, slot) = (self.op(at), self.slot(at));
+        self.holder[slot as usize] = at;
+        if let Some(class) = op.mentions() {
+            self.open_mentions[class as usize] += 1;
+        }
+        if let Some(class) = op.needs() {
+            self.open_needs[class as usize] += 1;
+            self.open_takers[class as usize] += u32::from(!matches!(op.act, Act::Observe(_)));
+        }
+        let rets = &self.slots.ret;
+        let place = |list: &[u32]| {
+            list.partition_point(|other| (rets[*other as usize], *other) < (rets[at as usize], at))
+        };
+        let known = !op.is_unknown();
+        match op.act {
+            Act::Observe(_) if self.observes(&op) => add(&mut self.open.observers, slot),
+            Act::Write(..) => {
+                add(&mut self.open.writes, slot);
+                if known {
+                    add(&mut self.open.known_writes, slot);
+                }
+                let place = place(&self.writes);
+                self.writes.insert(place, at);
+            }
             _ => {
                 add(&mut self.open.others, slot);
+                if known {
+                    add(&mut self.open.known_others, slot);
+                }
                 let place = place(&self.others);
                 self.others.insert(place, at);
             }
@@ -287,6 +271,9 @@ impl<'a, const W: usize> Search<'a, W> {
     /// An operation is no longer open.
     fn close(&mut self, at: u32) {
         let op = self.op(at);
+        if let Some(class) = op.mentions() {
+            self.open_mentions[class as usize] -= 1;
+        }
         if let Some(class) = op.needs() {
             self.open_needs[class as usize] -= 1;
             self.open_takers[class as usize] -= u32::from(!matches!(op.act, Act::Observe(_)));
@@ -295,9 +282,7 @@ impl<'a, const W: usize> Search<'a, W> {
         match op.act {
             Act::Observe(_) if self.observes(&op) => {}
             Act::Write(..) => self.writes.retain(|other| *other != at),
-            _ => {
-                self.others.retain(|other| *other != at);
-            }
+            _ => self.others.retain(|other| *other != at),
         }
         self.open.remove(slot);
         self.holder[slot as usize] = NONE;
@@ -319,7 +304,8 @@ impl<'a, const W: usize> Search<'a, W> {
             self.met.clear();
             let (met, configs) = (&mut self.met, &mut self.configs);
             configs.retain(|config| met.insert(config));
-            prune(configs, &self.open);
+            let plain = self.kernel.positive && !self.kernel.expiring;
+            prune(configs, &self.open, plain);
         }
     }
 
@@ -346,7 +332,7 @@ impl<'a, const W: usize> Search<'a, W> {
                 config = unfree;
                 // To be seen by nobody it need not be placed again.
                 let class = self.op(at).sets().unwrap_or(OTHER);
-                if self.plain() && !self.demanded(&config, class) {
+                if self.plain() && !self.wanted_until(&config, class, self.event as u32) {
                     continue;
                 }
             }
@@ -380,17 +366,16 @@ impl<'a, const W: usize> Search<'a, W> {
 
     /// Makes configurations equal that nothing can tell apart any more.
     fn settle_all(&mut self) {
-        if !self.plain() {
-            return;
-        }
         let mut configs = std::mem::take(&mut self.configs);
         for config in &mut configs {
-            if config.value != OTHER && !self.demanded(config, config.value) {
-                config.value = OTHER;
+            self.forget_value(config);
+            if !self.plain() {
+                continue;
             }
             for slot in members(minus(&config.free, &config.done)) {
                 let at = self.holder[slot as usize];
-                if self.op(at).sets().is_some_and(|class| !self.demanded(config, class)) {
+                let (class, ret) = (self.op(at).sets(), self.slots.ret[at as usize]);
+                if class.is_some_and(|class| !self.wanted_until(config, class, ret)) {
                     self.trace.absorb(config, at, self.event);
                     add(&mut config.done, slot);
                     remove(&mut config.free, slot);
@@ -398,6 +383,50 @@ impl<'a, const W: usize> Search<'a, W> {
             }
         }
         self.configs = configs;
+    }
+
+    /// A value that nothing can tell from others before it is overwritten is as good as any.
+    fn forget_value(&self, config: &mut Config<W>) {
+        let simple = !self.kernel.expiring && !self.kernel.computed;
+        if simple && config.value != OTHER && !self.mentioned(config, config.value) {
+            config.value = OTHER;
+        }
+    }
+
+    /// Whether something may still tell the value `class`, which is held now, from others.
+    fn mentioned(&self, config: &Config<W>, class: u32) -> bool {
+        if class as usize >= self.open_mentions.len() {
+            return true;
+        }
+        if self.reaches(class, self.event as u32) {
+            return true;
+        }
+        self.open_mentions[class as usize] > 0 && {
+            let undone = self.undone(config);
+            members::<W>(undone).any(|slot| self.op(self.holder[slot as usize]).mentions() == Some(class))
+        }
+    }
+
+    /// Whether something may still demand the value of a write of `class` that is placed at `event` at the latest.
+    fn wanted_until(&self, config: &Config<W>, class: u32, event: u32) -> bool {
+        if class as usize >= self.open_needs.len() || self.reaches(class, event) {
+            return true;
+        }
+        self.open_needs[class as usize] > 0 && self.undone_need(config, class)
+    }
+
+    /// Whether `class`, when it is set at `event` at the latest, may stay until something that mentions it is called. It cannot
+    /// where a write is both called and returned in between.
+    fn reaches(&self, class: u32, event: u32) -> bool {
+        let coming = self.slots.mentions.item(class, self.called_mentions[class as usize]);
+        coming.is_some_and(|call| {
+            self.slots.overwritten.get(event as usize + 1).is_none_or(|overwritten| *overwritten > call)
+        })
+    }
+
+    /// Reads and others that are not placed.
+    fn undone(&self, config: &Config<W>) -> Bits<W> {
+        std::array::from_fn(|word| (self.open.observers[word] | self.open.others[word]) & !config.done[word])
     }
 
     /// Whether something that is not done yet may still demand this class.
@@ -412,10 +441,8 @@ impl<'a, const W: usize> Search<'a, W> {
     }
 
     fn undone_need(&self, config: &Config<W>, class: u32) -> bool {
-        let candidates = std::array::from_fn(|word| {
-            (self.open.observers[word] | self.open.others[word]) & !config.done[word]
-        });
-        members::<W>(candidates).any(|slot| self.op(self.holder[slot as usize]).needs() == Some(class))
+        members::<W>(self.undone(config))
+            .any(|slot| self.op(self.holder[slot as usize]).needs() == Some(class))
     }
 
     /// Whether a configuration that leaves `class` cannot be completed: something demands it before anybody can set it again.
@@ -431,10 +458,7 @@ impl<'a, const W: usize> Search<'a, W> {
         let coming = self.slots.needs.item(class, self.called_needs[class as usize]);
         let lost = coming.is_some_and(|ret| ret != NONE && ret < setter)
             || self.open_needs[class as usize] > 0 && {
-                let candidates = std::array::from_fn(|word| {
-                    (self.open.observers[word] | self.open.others[word]) & !config.done[word]
-                });
-                members::<W>(candidates).any(|slot| {
+                members::<W>(self.undone(config)).any(|slot| {
                     let at = self.holder[slot as usize];
                     let ret = self.slots.ret[at as usize];
                     let waits = !matches!(self.op(at).act, Act::Maybe(..));

@@ -82,6 +82,16 @@ impl Op {
         }
     }
 
+    /// The class that its condition tells from others, if it has a condition.
+    pub(crate) fn mentions(&self) -> Option<u32> {
+        match self.act {
+            Act::Observe(Test::Is(class) | Test::Not(class))
+            | Act::Swap(Test::Is(class) | Test::Not(class), _)
+            | Act::Maybe(Test::Is(class) | Test::Not(class), _) => Some(class),
+            _ => None,
+        }
+    }
+
     /// The class that it can set, if it sets one.
     pub(crate) fn sets(&self) -> Option<u32> {
         match self.act {

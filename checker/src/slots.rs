@@ -19,6 +19,10 @@ pub(crate) struct Slots {
     pub(crate) needs: Lists,
     /// By class: the calls of operations that can set it.
     pub(crate) setters: Lists,
+    /// By class: the calls of operations whose conditions tell it from other values.
+    pub(crate) mentions: Lists,
+    /// By event: the earliest return of a known write that is called then or later; [`NONE`] for none.
+    pub(crate) overwritten: Vec<u32>,
 }
 
 /// Lists by class, one after the other.
@@ -72,7 +76,7 @@ impl Slots {
     pub(crate) fn new(kernel: &Kernel) -> Self {
         let mut slots =
             Self { slot: vec![NONE; kernel.ops.len()], ret: vec![NONE; kernel.ops.len()], ..Self::default() };
-        let (mut needs, mut setters) = (Vec::new(), Vec::new());
+        let (mut needs, mut setters, mut mentions) = (Vec::new(), Vec::new(), Vec::new());
         for (event, code) in kernel.events.iter().enumerate() {
             if code & 1 == 1 {
                 slots.ret[(code >> 1) as usize] = event as u32;
@@ -88,9 +92,14 @@ impl Slots {
             if let Some(class) = op.sets() {
                 setters.push((class, event as u32));
             }
+            if let Some(class) = op.mentions() {
+                mentions.push((class, event as u32));
+            }
         }
         slots.needs = Lists::of(kernel.classes, &needs);
         slots.setters = Lists::of(kernel.classes, &setters);
+        slots.mentions = Lists::of(kernel.classes, &mentions);
+        slots.overwritten = overwritten(kernel, &slots.ret);
         let last = last_needs(kernel, &slots.ret);
         slots.needs.suffix_minima();
         slots.assign(kernel, &last);
@@ -127,6 +136,17 @@ impl Slots {
             }
         }
     }
+}
+
+/// The earliest return among the known writes that are called at an event or later.
+fn overwritten(kernel: &Kernel, ret: &[u32]) -> Vec<u32> {
+    let mut first = vec![NONE; kernel.events.len() + 1];
+    for (event, code) in kernel.events.iter().enumerate().rev() {
+        let at = (code >> 1) as usize;
+        let write = code & 1 == 0 && matches!(kernel.ops[at].act, Act::Write(..));
+        first[event] = first[event + 1].min(if write { ret[at] } else { NONE });
+    }
+    first
 }
 
 /// The last event at which a class is demanded: 0 for never, [`NONE`] for always.

@@ -1,7 +1,7 @@
 //! How the search put operations in order, kept for those who ask.
 
 use crate::configs::Config;
-use crate::kernel::{ABSENT, Act, Kernel, Test};
+use crate::kernel::{ABSENT, Act, Kernel, OTHER, Test};
 use crate::slots::NONE;
 
 struct Node {
@@ -66,14 +66,15 @@ impl Trace {
             at = node.parent;
         }
         placed.reverse();
-        let mut calls = vec![0; if absorbed.is_empty() { 0 } else { kernel.ops.len() }];
+        let mut spans = vec![(0, NONE); if absorbed.is_empty() { 0 } else { kernel.ops.len() }];
         if !absorbed.is_empty() {
-            for (event, code) in kernel.events.iter().enumerate().filter(|(_, code)| *code & 1 == 0) {
-                calls[(code >> 1) as usize] = event as u32;
+            for (event, code) in kernel.events.iter().enumerate() {
+                let span = &mut spans[(code >> 1) as usize];
+                *(if code & 1 == 0 { &mut span.0 } else { &mut span.1 }) = event as u32;
             }
         }
         let mut before: Vec<(usize, u32)> =
-            absorbed.into_iter().map(|op| (place(kernel, &placed, op, calls[op as usize]), op)).collect();
+            absorbed.into_iter().map(|op| (place(kernel, &placed, op, spans[op as usize]), op)).collect();
         before.sort_unstable();
         let mut before = before.into_iter().peekable();
         let mut order = Vec::with_capacity(placed.len());
@@ -87,15 +88,19 @@ impl Trace {
     }
 }
 
-/// Before which placed operation a free write can stand: the first since its call that overwrites it, or is at its value.
-fn place(kernel: &Kernel, placed: &[&Node], op: u32, call: u32) -> usize {
+/// Before which placed operation a free write can stand: the first since its call that overwrites it, or is at its value. One
+/// that nobody observes can stand at once where there is none until its return: then nobody observes what is there, either.
+fn place(kernel: &Kernel, placed: &[&Node], op: u32, (call, ret): (u32, u32)) -> usize {
     let Act::Write(class, life) = kernel.ops[op as usize].act else { return placed.len() };
     let from = placed.partition_point(|node| node.event < call);
     let lasting = |at: usize| kernel.ops[placed[at].op as usize].act;
     // The value before the first of them, as far as it is plain to see.
     let mut value = (0..from).rev().find_map(|at| held(lasting(at)));
     value = value.or(Some(kernel.initial));
-    for at in from..placed.len() {
+    for (at, node) in placed.iter().enumerate().skip(from) {
+        if class == OTHER && node.event > ret {
+            return from;
+        }
         let overwrites = match lasting(at) {
             Act::Write(..) => true,
             Act::Swap(Test::Not(ABSENT), _) => class != ABSENT && value != Some(ABSENT),
@@ -106,7 +111,7 @@ fn place(kernel: &Kernel, placed: &[&Node], op: u32, call: u32) -> usize {
         }
         value = held(lasting(at)).or(value);
     }
-    placed.len()
+    if class == OTHER { from } else { placed.len() }
 }
 
 /// The value that an operation certainly leaves.

@@ -1,27 +1,12 @@
 //! The batch of a return: puts open operations in order until the one that returns is placed.
 
 use super::{Budget, Search, Step};
-use crate::configs::{Bits, Config, add, has, members, minus, remove};
+use crate::configs::{Config, add, has, members, minus, remove};
 use crate::kernel::{ABSENT, Act, NEVER, Op, Test};
+use crate::slots::NONE;
 
 /// A value with the number of its time to live.
 type Held = (u32, u32);
-
-/// What is tried by a greedy search.
-struct Wanted {
-    classes: Vec<u32>,
-    /// Any class but this.
-    not: Option<u32>,
-}
-
-impl Wanted {
-    fn takes(&self, class: u32) -> bool {
-        self.classes.contains(&class) || self.not.is_some_and(|not| not != class)
-    }
-}
-
-/// Of how many values a greedy search tries to write one where any will do.
-const GREEDY_TRIED: usize = 3;
 
 /// How many configurations a batch may meet, for each that the frontier may hold.
 const MET_FACTOR: usize = 16;
@@ -54,9 +39,8 @@ impl<const W: usize> Search<'_, W> {
                 self.leave_out();
                 continue;
             }
-            let wanted = if self.greedy { Some(self.wanted(&config, &op)) } else { None };
-            self.writes_before(&config, at, wanted.as_ref());
-            self.others_before(&config, at, wanted.as_ref());
+            self.writes_before(&config, at);
+            self.others_before(&config, at);
             if self.kernel.expiring {
                 self.expiries(&config);
             }
@@ -71,7 +55,7 @@ impl<const W: usize> Search<'_, W> {
     }
 
     /// Writes other than `at`: of each value the one that returns first, if it is of use.
-    fn writes_before(&mut self, config: &Config<W>, at: u32, wanted: Option<&Wanted>) {
+    fn writes_before(&mut self, config: &Config<W>, at: u32) {
         let mut seen: Vec<u32> = Vec::new();
         for index in 0..self.writes.len() {
             let write = self.writes[index];
@@ -80,41 +64,16 @@ impl<const W: usize> Search<'_, W> {
                 continue;
             }
             if life == 0 {
-                if seen.contains(&class) || wanted.is_some_and(|wanted| !wanted.takes(class)) {
+                if seen.contains(&class) {
                     continue;
                 }
                 seen.push(class);
             }
-            let useful = match wanted {
-                Some(wanted) => wanted.takes(class) && seen.len() <= GREEDY_TRIED,
-                None => self.useful(config, class, life),
-            };
-            if useful {
+            if self.useful(config, class, life) {
                 let next = self.execute(*config, write, (class, life));
                 self.push(next);
             }
         }
-    }
-
-    /// What the returning operation needs, and what swaps to that need.
-    fn wanted(&self, config: &Config<W>, op: &Op) -> Wanted {
-        let mut wanted = Wanted { classes: op.needs().into_iter().collect(), not: None };
-        if let Act::Observe(Test::Not(class)) | Act::Swap(Test::Not(class), _) = op.act {
-            wanted.not = Some(class);
-        }
-        let mut at = 0;
-        while let Some(class) = wanted.classes.get(at).copied() {
-            at += 1;
-            for slot in members(minus(&self.open.others, &config.done)) {
-                let other = self.op(self.holder[slot as usize]);
-                match (other.sets() == Some(class), other.needs()) {
-                    (true, Some(needed)) if !wanted.classes.contains(&needed) => wanted.classes.push(needed),
-                    (true, None) => wanted.not = wanted.not.or(Some(class)),
-                    _ => {}
-                }
-            }
-        }
-        wanted
     }
 
     /// Whether a write of this value lets something else take place.
@@ -126,24 +85,38 @@ impl<const W: usize> Search<'_, W> {
         if self.kernel.computed && minus(&self.open.others, &config.done) != [0; W] {
             return true;
         }
-        let undone: Bits<W> = std::array::from_fn(|word| {
-            (self.open.observers[word] | self.open.others[word]) & !config.done[word]
-        });
         if life != 0 || config.life != 0 {
-            return undone != [0; W];
+            return self.undone(config) != [0; W];
         }
-        members(undone).any(|slot| match self.op(self.holder[slot as usize]).act {
-            Act::Observe(Test::Is(needed)) | Act::Swap(Test::Is(needed), _) => needed == class,
-            Act::Observe(Test::Not(other)) => other != class,
-            Act::Swap(Test::Not(other), _) => config.value == other && other != class,
-            // Its effect depends on what stands before it.
-            _ => true,
+        self.enables(config, class)
+    }
+
+    /// Whether something that is not placed can be placed at the value `class`, and could not be before. What is of unknown
+    /// outcome counts only where its own value is wanted.
+    fn enables(&self, config: &Config<W>, class: u32) -> bool {
+        let changed = |other: u32| config.value == other && other != class;
+        members(self.undone(config)).any(|slot| {
+            let op = self.op(self.holder[slot as usize]);
+            match op.act {
+                Act::Observe(Test::Is(needed)) | Act::Swap(Test::Is(needed), _) => needed == class,
+                Act::Observe(Test::Not(other)) | Act::Swap(Test::Not(other), _) => changed(other),
+                Act::Maybe(test, to) if op.is_unknown() => {
+                    let now = match test {
+                        Test::Is(needed) => needed == class,
+                        Test::Not(other) => changed(other),
+                    };
+                    now && self.wanted_until(config, to, NONE)
+                }
+                // Its effect depends on what stands before it.
+                _ => true,
+            }
         })
     }
 
     /// Operations other than reads and writes.
-    fn others_before(&mut self, config: &Config<W>, at: u32, wanted: Option<&Wanted>) {
+    fn others_before(&mut self, config: &Config<W>, at: u32) {
         let mut seen: Vec<Act> = Vec::new();
+        let simple = !self.kernel.expiring && !self.kernel.computed;
         for index in 0..self.others.len() {
             let other = self.others[index];
             let op = self.op(other);
@@ -154,14 +127,13 @@ impl<const W: usize> Search<'_, W> {
                 continue;
             }
             seen.push(op.act);
-            let sets = op.sets();
-            if wanted.is_some_and(|wanted| !sets.is_some_and(|class| wanted.takes(class))) {
-                continue;
-            }
-            if let (true, true, Act::Maybe(_, class)) = (self.plain(), op.is_unknown(), op.act)
-                && !self.demanded(config, class)
-            {
-                continue;
+            if let (true, true, Act::Maybe(_, class)) = (simple, op.is_unknown(), op.act) {
+                // One that need not happen does so only to be seen.
+                let seen =
+                    if self.plain() { self.demanded(config, class) } else { self.enables(config, class) };
+                if !seen {
+                    continue;
+                }
             }
             for held in self.outcomes(config, &op).into_iter().flatten() {
                 if held == (config.value, config.life) && op.is_unknown() {
@@ -218,7 +190,7 @@ impl<const W: usize> Search<'_, W> {
         let present = config.value != ABSENT && config.life == 0;
         match op.act {
             Act::Write(..) => {
-                if self.greedy || self.plain() && !self.kernel.computed {
+                if self.plain() && !self.kernel.computed {
                     self.close_values(&mut config);
                 }
                 config.free = minus(&self.open.known_writes, &config.done);
@@ -240,6 +212,7 @@ impl<const W: usize> Search<'_, W> {
         }
         (config.value, config.life) = held;
         self.settle(&mut config);
+        self.forget_value(&mut config);
         Some(config)
     }
 
@@ -250,20 +223,14 @@ impl<const W: usize> Search<'_, W> {
                 continue;
             }
             let Some(class) = self.op(self.holder[slot as usize]).needs() else { continue };
-            let coming = self.slots.needs.item(class, self.called_needs[class as usize]);
-            let setter = self.slots.setters.item(class, self.called_setters[class as usize]);
-            let more = match (coming, self.greedy) {
-                (Some(ret), true) => setter.is_none_or(|setter| ret < setter),
-                (coming, _) => coming.is_some(),
-            };
-            if more || self.open_takers[class as usize] > 0 {
+            if self.open_takers[class as usize] > 0 {
                 continue;
             }
-            let writes = &self.writes;
             let ops = &self.kernel.ops;
-            let write = writes.iter().copied().find(|write| {
+            let write = self.writes.iter().copied().find(|write| {
                 ops[*write as usize].act == Act::Write(class, 0)
                     && !has(&config.done, self.slots.slot[*write as usize])
+                    && !self.reaches(class, self.slots.ret[*write as usize])
             });
             let Some(write) = write else { continue };
             add(&mut config.done, self.slot(write));
