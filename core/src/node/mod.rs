@@ -12,6 +12,7 @@ use crate::base::{
 };
 use crate::coord::{Coord, CoordCx, CoordEvent, uuid_time};
 use crate::io::{Input, Outbox, Output, Tag};
+use crate::repair::{RepairEvent, Watermarks};
 use crate::replica::{Replica, ReplicaCx, ReplicaEvent};
 use crate::rules::clock::Clock;
 use crate::rules::context::Cx;
@@ -60,6 +61,7 @@ pub struct Node {
     liveness: Liveness,
     replica: Replica,
     coord: Coord,
+    watermarks: Watermarks,
     counters: Counters,
     /// The last request id given out.
     requests: u64,
@@ -96,6 +98,7 @@ struct Work {
     store: Vec<StoreEvent>,
     replica: Vec<ReplicaEvent>,
     coord: Vec<CoordEvent>,
+    repair: Vec<RepairEvent>,
     loopback: VecDeque<Message>,
 }
 
@@ -114,6 +117,8 @@ pub struct Probe {
     pub hints: usize,
     /// Client operations in flight.
     pub operations: usize,
+    /// Slots driven here with garbage that is not collected.
+    pub garbage: usize,
 }
 
 macro_rules! replica_cx {
@@ -158,6 +163,8 @@ macro_rules! store_cx {
     };
 }
 
+mod watermarks;
+
 impl Node {
     /// A node that waits for `Input::Boot`.
     pub fn new(options: NodeOptions) -> Self {
@@ -172,6 +179,7 @@ impl Node {
             liveness: Liveness::new(me.node, table.members(), Instant(0)),
             replica: Replica::new(me.node, options.promises_max, Stamp::ZERO),
             coord: Coord::new(me, Rng::new(options.seed, 0), Stamp::ZERO),
+            watermarks: Watermarks::default(),
             table,
             options,
             counters: Counters::default(),
@@ -211,7 +219,12 @@ impl Node {
             Phase::AwaitingClock => Some(self.next_ping),
             Phase::Serving => {
                 let parked = self.parked.next_deadline();
-                let machines = [self.coord.next_deadline(), self.replica.next_deadline(), parked];
+                let machines = [
+                    self.coord.next_deadline(),
+                    self.replica.next_deadline(),
+                    self.watermarks.next_deadline(),
+                    parked,
+                ];
                 machines.into_iter().flatten().chain([self.next_ping]).min()
             }
             Phase::Checking | Phase::Recovering { .. } | Phase::Establishing | Phase::Dead => None,
@@ -233,6 +246,7 @@ impl Node {
             ready: self.phase == Phase::Serving,
             hints: self.replica.hints(),
             operations: self.coord.operations(),
+            garbage: self.replica.garbage().count(),
         }
     }
 
@@ -248,7 +262,10 @@ impl Node {
                 self.phase = Phase::Recovering { fresh };
                 self.store.boot(store_cx!(self, now, out), fresh);
             }
-            IdentityEvent::Established { found, ceiling } => self.begin(now, found, ceiling),
+            IdentityEvent::Established { found, ceiling } => {
+                self.begin(now, found, ceiling);
+                self.replica.load_marks(replica_cx!(self, cx!(self, now), out));
+            }
             IdentityEvent::Raised(ceiling) => {
                 self.clock.raise(ceiling);
                 for input in self.parked.take() {
@@ -268,6 +285,7 @@ impl Node {
         self.replica = Replica::new(me.node, self.options.promises_max, promised);
         let start = u64::from(self.identity.start().0);
         self.coord = Coord::new(me, Rng::new(self.options.seed, start), floor);
+        self.watermarks = Watermarks::default();
         self.requests = start << 40;
         self.phase = Phase::AwaitingClock;
         self.next_ping = now.mono;
@@ -275,6 +293,9 @@ impl Node {
 
     /// S4: serves as soon as the clock is not too far ahead of the physical one.
     fn try_serve(&mut self, now: Now, out: &mut Outbox) {
+        if !self.replica.marks_loaded() {
+            return;
+        }
         let ahead_ms = self.clock.last().ms().saturating_sub(now.wall.0);
         if ahead_ms > START_AHEAD_MS {
             if now.mono >= self.next_ping {
@@ -415,6 +436,9 @@ impl Node {
     /// A message whose clock has been merged, from a peer or from this node itself.
     fn on_message(&mut self, now: Now, from: Address, body: Message, out: &mut Outbox) {
         match body {
+            Message::Answer { request, answer } if self.watermarks.expects(request) => {
+                self.on_watermark_answer(now, from, request, answer);
+            }
             Message::Answer { request, answer } => {
                 let cx = cx!(self, now);
                 if !self.replica.on_answer(replica_cx!(self, cx, out), from, request, &answer) {
@@ -441,6 +465,7 @@ impl Node {
                 let liveness = &self.liveness;
                 self.replica.on_tick(replica_cx!(self, cx!(self, now), out), |node| liveness.is_alive(node));
                 self.coord.on_timeout(coord_cx!(self, cx!(self, now)));
+                self.on_watermark_timeout(now);
             }
             Phase::Checking
             | Phase::Recovering { .. }
@@ -487,6 +512,7 @@ impl Node {
                 break;
             }
         }
+        self.watermarks.plan(now, self.clock.last(), &self.replica);
     }
 
     fn route(&mut self, now: Now, out: &mut Outbox) {
@@ -495,8 +521,10 @@ impl Node {
                 self.on_store(now, event, out);
             }
             for event in core::mem::take(&mut self.work.replica) {
-                let ReplicaEvent::Settle { key, record, target } = event;
-                self.coord.settle_hint(coord_cx!(self, cx!(self, now)), target, &key, record);
+                self.on_replica(now, event, out);
+            }
+            for event in core::mem::take(&mut self.work.repair) {
+                self.on_repair(now, event, out);
             }
             for event in core::mem::take(&mut self.work.coord) {
                 self.on_coord(now, event, out);
@@ -518,7 +546,9 @@ impl Node {
                 self.phase = Phase::Establishing;
                 self.identity.establish(now.wall, out);
             }
-            (event, Phase::Serving) => self.replica.on_store(replica_cx!(self, cx!(self, now), out), event),
+            (event, Phase::Serving | Phase::AwaitingClock) => {
+                self.replica.on_store(replica_cx!(self, cx!(self, now), out), event)
+            }
             _ => {}
         }
     }
@@ -565,6 +595,7 @@ impl Work {
             && self.store.is_empty()
             && self.replica.is_empty()
             && self.coord.is_empty()
+            && self.repair.is_empty()
             && self.loopback.is_empty()
     }
 }

@@ -3,6 +3,7 @@
 pub mod clock;
 pub mod context;
 pub mod latency;
+pub mod garbage;
 pub mod liveness;
 pub mod quorum;
 pub mod register;
