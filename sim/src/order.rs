@@ -94,15 +94,12 @@ pub fn check(witnesses: &[Witness], slack: u64, locate: Locate<'_>) -> Result<()
     keys.into_iter().try_for_each(|(key, witnesses)| check_key(key, &witnesses, slack, locate))
 }
 
-/// G2: a key that holds nothing names its watermark instead of a version: what was collected is the highest version at or
-/// below it, since nothing is written there any more.
-fn collected(witnesses: &[&Witness], key: &[u8], locate: Locate<'_>, watermark: Stamp) -> Stamp {
+/// G2: a key that holds nothing names its watermark instead of a version. It stands with the highest version at or below
+/// that which any answer has named: nothing has been written there since. What came to nobody's knowledge can be placed
+/// without a version.
+fn collected(witnesses: &[&Witness], watermark: Stamp) -> Stamp {
     let seen = witnesses.iter().filter_map(|witness| witness.version);
-    let unknown = witnesses.iter().filter(|witness| witness.operation.outcome == Outcome::Unknown);
-    let located = unknown.filter_map(|witness| written_value(&witness.operation.function));
-    let located = located.flat_map(|value| locate(key, value));
-    let versions = seen.chain(located).filter(|version| !version.is_bound() && *version <= watermark);
-    versions.max().unwrap_or_default()
+    seen.filter(|version| !version.is_bound() && *version <= watermark).max().unwrap_or_default()
 }
 
 fn check_key(key: &[u8], witnesses: &[&Witness], slack: u64, locate: Locate<'_>) -> Result<(), Broken> {
@@ -111,7 +108,7 @@ fn check_key(key: &[u8], witnesses: &[&Witness], slack: u64, locate: Locate<'_>)
         let operation = &witness.operation;
         let read = operation.function == Function::Get;
         let version = witness.version.map(|version| match version.is_bound() {
-            true => collected(witnesses, key, locate, version),
+            true => collected(witnesses, version),
             false => version,
         });
         let mut versions: Vec<Stamp> = version.into_iter().collect();
