@@ -193,7 +193,7 @@ impl Replica {
                 continue;
             };
             marks.closed = marks.closed.max(marks.raised);
-            rx.store.set_watermark(slot, marks.raised);
+            rx.store.set_watermark(slot, marks.raised, 0);
             if marks.latest > marks.raised {
                 // How much there is, and when it may go, the first walk over the slot will tell.
                 marks.garbage.earliest = Some(Stamp::ZERO);
@@ -337,6 +337,7 @@ impl Replica {
             };
             marks.raised = marks.raised.max(upto);
             let before = marks.garbage.earliest;
+            let known = marks.garbage.records;
             // What may go is gone from view, and will be from the disk.
             if marks.walked_upto == upto {
                 marks.garbage = marks.staying.and(marks.since);
@@ -344,8 +345,9 @@ impl Replica {
                 let left = (marks.latest > upto).then_some(Stamp::ZERO);
                 marks.garbage = Garbage { earliest: left, ..Garbage::default() };
             }
+            let gone = known.saturating_sub(marks.garbage.records);
             self.marks.reorder(slot, before, drives);
-            rx.store.set_watermark(slot, upto);
+            rx.store.set_watermark(slot, upto, gone);
         }
     }
 

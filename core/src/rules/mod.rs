@@ -2,8 +2,8 @@
 
 pub mod clock;
 pub mod context;
-pub mod latency;
 pub mod garbage;
+pub mod latency;
 pub mod liveness;
 pub mod quorum;
 pub mod register;
