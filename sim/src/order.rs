@@ -107,10 +107,8 @@ fn check_key(key: &[u8], witnesses: &[&Witness], slack: u64, locate: Locate<'_>)
     for witness in witnesses {
         let operation = &witness.operation;
         let read = operation.function == Function::Get;
-        let version = witness.version.map(|version| match version.is_bound() {
-            true => collected(witnesses, version),
-            false => version,
-        });
+        let place = |version: Stamp| if version.is_bound() { collected(witnesses, version) } else { version };
+        let version = witness.version.map(place);
         let mut versions: Vec<Stamp> = version.into_iter().collect();
         if let (Outcome::Unknown, Some(value)) = (&operation.outcome, written_value(&operation.function)) {
             versions = locate(key, value);

@@ -22,7 +22,7 @@ pub const OF_THE_WORLD: [&str; 10] = [
 
 /// Counters of the core that an ordinary batch of swarm need not reach: they count work, operator errors, or a limit
 /// that no run fills.
-const NOT_DEMANDED: [&str; 14] = [
+const NOT_DEMANDED: [&str; 15] = [
     "peer_misbehaved",
     "ended_overloaded",
     "too_old_refused",
@@ -35,6 +35,7 @@ const NOT_DEMANDED: [&str; 14] = [
     "watermark_void_changed",
     "watermark_void_epoch",
     "watermark_void_differs",
+    "watermark_repaired",
     "closed_refused",
     "hint_refused_closed",
     "candidate_below_watermark",

@@ -7,9 +7,7 @@ mod peers;
 use crate::base::limits::CEILING_STEP_MS;
 use crate::base::planted::{self, Bug};
 use crate::base::rng::Rng;
-use crate::base::{
-    Address, Config, Counter, Counters, Failure, Hlc, Instant, Now, Reply, Request, Stamp, StartNumber,
-};
+use crate::base::{Address, Config, Counter, Counters, Failure, Hlc, Instant, Now, Reply, Request, Stamp};
 use crate::coord::{Coord, CoordCx, CoordEvent, uuid_time};
 use crate::io::{Input, Outbox, Output, Tag};
 use crate::repair::{RepairEvent, Watermarks};
@@ -28,6 +26,7 @@ use parked::Parked;
 use peers::{Life, Peers};
 
 pub use identity::FORMAT_VERSION;
+pub use probe::Probe;
 
 /// Milliseconds between heartbeats.
 const PING_MS: u64 = 200;
@@ -102,25 +101,6 @@ struct Work {
     loopback: VecDeque<Message>,
 }
 
-/// What the simulator may look at after every event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Probe {
-    /// The node's clock.
-    pub hlc: Hlc,
-    /// The durable ceiling; no stamp above it has left the node.
-    pub ceiling: Hlc,
-    /// The start number.
-    pub start: StartNumber,
-    /// Whether clients are served.
-    pub ready: bool,
-    /// Hints that wait for delivery.
-    pub hints: usize,
-    /// Client operations in flight.
-    pub operations: usize,
-    /// Slots driven here with garbage that is not collected.
-    pub garbage: usize,
-}
-
 macro_rules! replica_cx {
     ($node:expr, $cx:expr, $out:expr) => {
         &mut ReplicaCx {
@@ -163,6 +143,7 @@ macro_rules! store_cx {
     };
 }
 
+mod probe;
 mod watermarks;
 
 impl Node {
@@ -235,25 +216,6 @@ impl Node {
     /// What has been counted since the start.
     pub fn counters(&self) -> &Counters {
         &self.counters
-    }
-
-    /// A look inside for invariants.
-    pub fn probe(&self) -> Probe {
-        Probe {
-            hlc: self.clock.last(),
-            ceiling: self.clock.ceiling(),
-            start: self.identity.start(),
-            ready: self.phase == Phase::Serving,
-            hints: self.replica.hints(),
-            operations: self.coord.operations(),
-            garbage: self.replica.garbage().count(),
-        }
-    }
-
-    /// The ballot that the node holds for `key` in memory, for invariants; `None` if only its files could hold one.
-    pub fn peek(&self, key: &bytes::Bytes) -> Option<Stamp> {
-        let slot = crate::rules::slots::slot_of(key);
-        self.store.peek(&crate::base::RecordKey { slot, key: key.clone() })
     }
 
     fn on_identity(&mut self, now: Now, event: IdentityEvent, out: &mut Outbox) {

@@ -1,6 +1,5 @@
 //! What a shard does by itself to keep its copies alike and its disk free of what nobody needs.
 
-mod compare;
 mod watermark;
 
 use crate::base::{Epoch, NodeId, Record};

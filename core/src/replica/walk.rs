@@ -135,9 +135,10 @@ impl Replica {
             self.end_survey(rx, walk.slot);
         }
         let last = walk.at.filter(|_| !done);
-        let marked = match walk.lists {
-            true => Marked::Listed { entries: walk.entries, last },
-            false => Marked::Digested { digest: walk.digest, last },
+        let marked = if walk.lists {
+            Marked::Listed { entries: walk.entries, last }
+        } else {
+            Marked::Digested { digest: walk.digest, last }
         };
         self.answer(rx, walk.incoming.from, walk.incoming.request, Answer::Marked(marked), walk.lsn);
     }

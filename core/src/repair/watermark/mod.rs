@@ -6,18 +6,22 @@
 //! that raises, even alone, drops nothing that hides an older record anywhere. A round that is given up at any point has
 //! cost nothing but work.
 
-use super::compare::{self, Difference, Listed};
-use super::{RepairCx, RepairEvent};
+mod compare;
+mod fix;
+
+use super::RepairCx;
 use crate::base::limits::WATERMARK_LAG_MS;
 use crate::base::planted::{self, Bug};
-use crate::base::{Address, Counter, Epoch, Hlc, Instant, NodeId, Now, Record, RequestId, Slot, Stamp};
+use crate::base::{Address, Counter, Epoch, Hlc, Instant, NodeId, Now, RequestId, Slot, Stamp};
 use crate::replica::Replica;
 use crate::rules::clock::Clock;
 use crate::rules::quorum::majority;
-use crate::wire::{Answer, MarkRange, MarkStep, Marked, Message, Refusal};
+use crate::wire::{Answer, MarkRange, MarkStep, Marked, Message};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use bytes::Bytes;
+use compare::{Difference, Listed};
+use fix::Fix;
 
 /// Rounds under way at once.
 const ROUNDS_MAX: usize = 4;
@@ -29,15 +33,12 @@ const RETRY_MS: u64 = 1_000;
 /// Milliseconds until who is silent is asked again, and how often.
 const PATIENCE_MS: u64 = 400;
 const TRIES_MAX: u32 = 4;
-/// Milliseconds for the repairs of one page, and from a pass that repaired something to the next.
-const REPAIR_MS: u64 = 2_000;
+/// Milliseconds from a pass that repaired something to the next.
 const PAUSE_MS: u64 = 100;
 /// Passes of a round.
 const PASSES_MAX: u32 = 6;
 /// Records in a page.
 const PAGE: u32 = 512;
-/// Keys under repair at once.
-const REPAIRS_MAX: usize = 16;
 /// Slots looked at for one that may begin.
 const LOOKS_MAX: usize = 256;
 
@@ -54,32 +55,37 @@ pub struct HeldBack {
     pub by: Option<NodeId>,
 }
 
-/// A key under repair.
-#[derive(Debug, Clone)]
-struct Repair {
-    difference: Difference,
-    record: Option<Record>,
-    /// Who has not answered the repair.
-    left: BTreeSet<NodeId>,
-    settled: bool,
-}
-
 #[derive(Debug, Clone)]
 enum Phase {
     /// (a)
     Close,
     /// (b) The driver's own page says how far the others' go.
-    Own { after: Option<Bytes> },
+    Own {
+        after: Option<Bytes>,
+    },
     /// (b) The others' digests of that page.
-    Compare { after: Option<Bytes>, last: Option<Bytes>, digest: u128, differs: bool },
+    Compare {
+        after: Option<Bytes>,
+        last: Option<Bytes>,
+        digest: u128,
+        differs: bool,
+    },
     /// (b) The lists of a page that differs.
-    List { last: Option<Bytes>, lists: Vec<Listed> },
+    List {
+        last: Option<Bytes>,
+        lists: Vec<Listed>,
+    },
     /// What differs is repaired; then the next page, if there is one.
-    Repair { then: Option<Bytes>, todo: Vec<Difference>, under_way: BTreeMap<RequestId, Repair> },
+    Repair {
+        then: Option<Bytes>,
+        todo: Vec<Difference>,
+        under_way: BTreeMap<RequestId, Fix>,
+    },
     /// Until the next pass.
     Pause,
-    /// (c)
+    /// (c) The others raise; then the driver: until it has, its garbage keeps the slot due, also after a crash.
     Raise,
+    RaiseOwn,
 }
 
 #[derive(Debug, Clone)]
@@ -338,8 +344,8 @@ impl Watermarks {
             (Phase::List { lists, .. }, Answer::Marked(Marked::Listed { entries, last })) => {
                 lists.push(Listed { node: from.node, entries, last });
             }
-            (Phase::Raise, Answer::Marked(Marked::Raised)) => {}
-            (Phase::Raise, Answer::Marked(Marked::Changed)) => {
+            (Phase::Raise | Phase::RaiseOwn, Answer::Marked(Marked::Raised)) => {}
+            (Phase::Raise | Phase::RaiseOwn, Answer::Marked(Marked::Changed)) => {
                 return self.give_up(rx, slot, Void::Changed, Some(from.node));
             }
             // Too busy: asked again when the phase is over.
@@ -369,6 +375,11 @@ impl Watermarks {
             }
             Phase::List { last, lists } => self.repair(rx, slot, last, &lists),
             Phase::Raise => {
+                let me = rx.table.replicas(slot).first().copied();
+                let step = round.step.clone();
+                self.ask(rx, slot, Phase::RaiseOwn, step, me);
+            }
+            Phase::RaiseOwn => {
                 rx.cx.count(Counter::WatermarkRaised);
                 self.held_by = None;
                 self.end(slot, rx.cx.now.mono.plus_ms(REST_MS));
@@ -427,109 +438,16 @@ impl Watermarks {
         }
     }
 
-    /// The lists of a page are there: what differs is repaired.
-    fn repair(&mut self, rx: &mut RepairCx<'_, '_>, slot: Slot, last: Option<Bytes>, lists: &[Listed]) {
-        let Some(round) = self.rounds.get_mut(&slot) else {
-            return;
-        };
-        let me = rx.table.replicas(slot).first().copied().unwrap_or(NodeId(0));
-        let then = compare::covered(lists).or(last);
-        let todo = compare::differences(lists, round.upto, me);
-        if todo.is_empty() {
-            // Only what is above the watermark at some replica differed.
-            return self.next_page(rx, slot, then);
-        }
-        round.repaired = true;
-        self.flights.remove(&round.request);
-        round.phase = Phase::Repair { then, todo, under_way: BTreeMap::new() };
-        round.wake = rx.cx.now.mono.plus_ms(REPAIR_MS);
-        self.repair_more(rx, slot);
-    }
-
-    /// Begins the repair of as many keys as may be under way; goes to the next page when none is left.
-    fn repair_more(&mut self, rx: &mut RepairCx<'_, '_>, slot: Slot) {
-        let Some(round) = self.rounds.get_mut(&slot) else {
-            return;
-        };
-        let Phase::Repair { then, todo, under_way } = &mut round.phase else {
-            return;
-        };
-        while under_way.len() < REPAIRS_MAX
-            && let Some(difference) = todo.pop()
-        {
-            rx.cx.count(Counter::WatermarkRepaired);
-            round.wake = rx.cx.now.mono.plus_ms(REPAIR_MS);
-            let request = rx.cx.next_request();
-            self.flights.insert(request, slot);
-            if let Some(address) = rx.table.address(difference.holder, slot) {
-                let key = difference.key.clone();
-                rx.cx.send(address, Message::Query { request, key, digest: false });
-            }
-            let left = difference.lower.iter().copied().collect();
-            under_way.insert(request, Repair { difference, record: None, left, settled: false });
-        }
-        if under_way.is_empty() {
-            let then = then.clone();
-            self.next_page(rx, slot, then);
-        }
-    }
-
-    /// An answer of the holder of a record, or of one that lacks it.
-    fn on_repair_answer(
-        &mut self,
-        rx: &mut RepairCx<'_, '_>,
-        slot: Slot,
-        from: NodeId,
-        request: RequestId,
-        answer: Answer,
-    ) {
-        let Some(round) = self.rounds.get_mut(&slot) else {
-            return;
-        };
-        let Phase::Repair { under_way, .. } = &mut round.phase else {
-            return;
-        };
-        let Some(repair) = under_way.get_mut(&request) else {
-            return;
-        };
-        match answer {
-            Answer::Found { record: Some(record), .. }
-                if repair.record.is_none() && record.ballot == repair.difference.ballot =>
-            {
-                let chosen = repair.difference.chosen;
-                for address in repair.left.iter().filter_map(|node| rx.table.address(*node, slot)) {
-                    let (key, record) = (repair.difference.key.clone(), record.clone());
-                    rx.cx.send(address, Message::Repair { request, key, record, chosen });
-                }
-                repair.record = Some(record);
-            }
-            // The holder has something newer meanwhile: the next pass sees it.
-            Answer::Found { .. } => repair.left.clear(),
-            Answer::Refused(Refusal::Ballot(_) | Refusal::BelowWatermark(_)) if repair.record.is_some() => {
-                repair.left.remove(&from);
-                if let Some(record) = repair.record.clone().filter(|_| !repair.settled) {
-                    repair.settled = true;
-                    let key = repair.difference.key.clone();
-                    rx.events.push(RepairEvent::Settle { key, record, target: from });
-                }
-            }
-            _ => {
-                repair.left.remove(&from);
-            }
-        }
-        if repair.left.is_empty() {
-            under_way.remove(&request);
-            self.flights.remove(&request);
-            self.repair_more(rx, slot);
-        }
-    }
-
     /// (c) Each replica raises, if nothing came in since it closed.
     fn raise(&mut self, rx: &mut RepairCx<'_, '_>, slot: Slot) {
-        let replicas = rx.table.replicas(slot).iter().copied();
+        let others: Vec<NodeId> = rx.table.replicas(slot).iter().skip(1).copied().collect();
         if let Some(round) = self.rounds.get(&slot) {
             let step = MarkStep::Raise { upto: round.upto, token: 0 };
-            self.ask(rx, slot, Phase::Raise, step, replicas);
+            let is_alone = others.is_empty();
+            self.ask(rx, slot, Phase::Raise, step, others);
+            if is_alone {
+                self.go_on(rx, slot);
+            }
         }
     }
 
