@@ -9,7 +9,7 @@
 mod compare;
 mod fix;
 
-use super::RepairCx;
+use super::{RepairCx, RepairEvent};
 use crate::base::limits::WATERMARK_LAG_MS;
 use crate::base::planted::{self, Bug};
 use crate::base::{Address, Counter, Epoch, Hlc, Instant, NodeId, Now, RequestId, Slot, Stamp};
