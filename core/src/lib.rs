@@ -13,6 +13,7 @@ pub mod wire;
 
 pub mod coord;
 pub mod node;
+pub mod repair;
 pub mod replica;
 pub mod rules;
 pub mod store;

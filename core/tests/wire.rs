@@ -9,7 +9,8 @@ use samara_core::base::{
 };
 use samara_core::wire::codec::{BODY_BYTES_MAX, HEADER_BYTES};
 use samara_core::wire::{
-    Answer, CodecError, Envelope, ForwardResult, Message, PROTOCOL_VERSION, Refusal, decode, encode,
+    Answer, CodecError, Envelope, ForwardResult, MarkRange, MarkStep, Marked, Message, PROTOCOL_VERSION,
+    Refusal, decode, encode,
 };
 use std::fmt::Write;
 
@@ -56,6 +57,15 @@ fn forward(op: KeyOp) -> Message {
     }
 }
 
+fn mark(step: MarkStep) -> Message {
+    Message::Mark { request: RequestId(9), slot: Slot(300), step }
+}
+
+fn mark_range() -> MarkRange {
+    let (upto, ignore) = (stamp(800, 65_535), stamp(700, 65_535));
+    MarkRange { upto, ignore, after: Some(text("a")), last: None, limit: 512 }
+}
+
 fn answer(answer: Answer) -> Message {
     Message::Answer { request: RequestId(9), answer }
 }
@@ -86,6 +96,14 @@ fn samples() -> Vec<(&'static str, Message)> {
         (
             "answer_scanned",
             answer(Answer::Scanned { records: page, next: Some((Slot(12_183), Some(text("x")))) }),
+        ),
+        ("mark_close", mark(MarkStep::Close(stamp(800, 65_535)))),
+        ("mark_digest", mark(MarkStep::Digest(mark_range()))),
+        ("mark_list", mark(MarkStep::List(mark_range()))),
+        ("mark_raise", mark(MarkStep::Raise { upto: stamp(800, 65_535), token: 9 })),
+        (
+            "answer_closed",
+            answer(Answer::Marked(Marked::Closed { raised: stamp(700, 65_535), hints: 2, token: 9 })),
         ),
     ]
 }
@@ -124,6 +142,7 @@ fn answers() -> Vec<Answer> {
         Refusal::Overloaded,
         Refusal::DiskFull,
         Refusal::NotServing,
+        Refusal::BelowWatermark(stamp(800, 65_535)),
     ];
     let failures = [
         Failure::Unavailable,
@@ -154,6 +173,13 @@ fn answers() -> Vec<Answer> {
     let mut answers: Vec<Answer> = refusals.map(Answer::Refused).into();
     answers.extend(failures.map(|failure| done(Err(failure))));
     answers.extend(responses.into_iter().map(|response| done(Ok(response))));
+    let marked = [
+        Marked::Digested { digest: u128::MAX - 1, last: Some(text("x")) },
+        Marked::Listed { entries: vec![(text("a"), stamp(5, 1))], last: None },
+        Marked::Raised,
+        Marked::Changed,
+    ];
+    answers.extend(marked.map(Answer::Marked));
     answers
 }
 

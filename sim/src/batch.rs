@@ -11,6 +11,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Swarm batches of at least so many seeds must reach every demanded situation.
 pub const SITUATIONS_FROM: u64 = 200;
+/// Batches of at least so many seeds must reach what their scenario demands.
+pub const DEMANDS_FROM: u64 = 50;
 
 /// What a batch came to.
 #[derive(Debug, Default)]

@@ -210,7 +210,10 @@ impl Client {
                 self.number, operation.function
             ));
         }
-        *last = (*last).max(version);
+        // A key that holds nothing names a watermark (G2): above all that it stands for, and no version itself.
+        if !version.is_bound() {
+            *last = (*last).max(version);
+        }
         Ok(())
     }
 }

@@ -41,7 +41,30 @@ pub fn finish(world: &mut World) -> Result<(), String> {
             survive(world, key)?;
         }
     }
+    collect(world, &keys)?;
     check(world)
+}
+
+/// Tombstones go, and with them nothing else: with all members up, every slot's watermark passes all garbage, and then the
+/// replicas still agree.
+fn collect(world: &mut World, keys: &[Bytes]) -> Result<(), String> {
+    let until = world.now + PATIENCE_MS * MS + clock_slack(&world.plan, world.now);
+    let is_clean = |world: &World| {
+        world
+            .machines
+            .iter()
+            .all(|machine| machine.node.as_ref().is_some_and(|node| node.probe().garbage == 0))
+    };
+    wait(world, until, "all tombstones are collected", is_clean)?;
+    for (at, key) in keys.iter().enumerate() {
+        read_everywhere(world, key, level_of(world, at))?;
+        if level_of(world, at) == Level::Strong {
+            converge(world, key)?;
+        } else {
+            survive(world, key)?;
+        }
+    }
+    Ok(())
 }
 
 /// Keys that saw no strong operation see none at the end either: the settling of a strong read could displace what only
@@ -63,7 +86,11 @@ fn survive(world: &mut World, key: &Bytes) -> Result<(), String> {
     let acknowledged = world.witnesses.iter().filter(written).filter_map(|witness| witness.version).max();
     let mut held = Stamp::ZERO;
     for node in 0..world.machines.len() {
-        held = held.max(version_of(&ask(world, node, Level::Eventual, key)?).unwrap_or_default());
+        let version = version_of(&ask(world, node, Level::Eventual, key)?).unwrap_or_default();
+        // What was collected may have been a deletion; the watermark says no more than that it is gone (G2).
+        if !version.is_bound() || may_be_gone(world, key, version) {
+            held = held.max(version);
+        }
     }
     match acknowledged.filter(|version| *version > held) {
         Some(lost) => {
@@ -71,6 +98,20 @@ fn survive(world: &mut World, key: &Bytes) -> Result<(), String> {
         }
         None => Ok(()),
     }
+}
+
+/// Whether the newest write of `key` that was acknowledged, at or below `upto`, may have left nothing: it was a deletion, or
+/// of a value that expires, or something of the kind with an unknown outcome may have come after it.
+fn may_be_gone(world: &World, key: &Bytes, upto: Stamp) -> bool {
+    let leaves_nothing =
+        |function: &Function| matches!(function, Function::Delete | Function::Put { ttl_ms: Some(_), .. });
+    let of_key = || world.witnesses.iter().filter(|witness| witness.operation.key == key[..]);
+    let writes = of_key().filter(|witness| witness.operation.function != Function::Get);
+    let known = writes.filter(|witness| witness.version.is_some_and(|version| version <= upto));
+    let newest = known.max_by_key(|witness| witness.version);
+    let unknown = of_key().filter(|witness| witness.operation.outcome == Outcome::Unknown);
+    newest.is_none_or(|witness| leaves_nothing(&witness.operation.function))
+        || unknown.into_iter().any(|witness| leaves_nothing(&witness.operation.function))
 }
 
 fn wait(world: &mut World, until: u64, what: &str, done: impl Fn(&World) -> bool) -> Result<(), String> {
@@ -137,6 +178,7 @@ fn converge(world: &mut World, key: &Bytes) -> Result<(), String> {
     // A value that may expire between two looks is compared by its version alone.
     let seen = |response: Response| match response {
         Response::Value { value, version, expires_at: 0, .. } => (Some(value), version),
+        Response::Absent { version } if version.is_bound() => (None, Stamp::ZERO),
         Response::Value { version, .. } | Response::Absent { version } => (None, version),
         other => panic!("a read answered {other:?}"),
     };

@@ -176,6 +176,9 @@ fn run_scenarios(run: &Run) -> Result<bool, String> {
         }
         let missing = if scenario.swarm && seeds.len() as u64 >= batch::SITUATIONS_FROM {
             batch.missing()
+        } else if seeds.len() as u64 >= batch::DEMANDS_FROM {
+            let demands = scenario.demands.iter().map(String::as_str);
+            demands.filter(|name| !batch.situations.contains_key(name)).collect()
         } else {
             vec![]
         };
@@ -254,7 +257,7 @@ fn determinism(seeds: Seeds, print: bool) -> Result<bool, String> {
 }
 
 /// Scenarios that are tried, in turn, for each planted bug.
-const HUNTING_GROUNDS: [&str; 3] = ["bug_hunt", "swarm", "clock_skew"];
+const HUNTING_GROUNDS: [&str; 5] = ["bug_hunt", "swarm", "clock_skew", "delete_forever", "ttl_skew"];
 
 fn bugs(only: Option<&str>, seeds: u64, json: Option<&PathBuf>) -> Result<bool, String> {
     let chosen: Vec<_> = Bug::ALL.iter().filter(|(_, name)| only.is_none_or(|only| only == *name)).collect();

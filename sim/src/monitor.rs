@@ -154,6 +154,10 @@ impl Monitor {
     }
 
     fn on_record(&mut self, key: &Bytes, record: &Record) -> Result<(), String> {
+        if record.ballot == Stamp::ZERO {
+            // G2: nothing is held; the watermark that is told instead differs from replica to replica.
+            return Ok(());
+        }
         let digest = digest(record);
         let held = match self.records.entry((key.clone(), record.ballot)) {
             Entry::Occupied(held) => *held.get(),
@@ -181,14 +185,13 @@ impl Monitor {
         match answer {
             Answer::Accepted { next_granted } => self.on_accepted(node, asked, *next_granted),
             Answer::Promise { ballot, accepted } => {
-                let shown = accepted.as_ref().map_or(Stamp::ZERO, |record| record.ballot);
-                self.on_shown(node, asked, shown)?;
+                self.on_shown(node, asked, Stamp::ZERO, accepted.as_ref())?;
                 let promised = self.promised.entry(place).or_default();
                 *promised = (*promised).max(*ballot);
                 accepted.as_ref().map_or(Ok(()), |record| self.on_record(&asked.key, record))
             }
             Answer::Found { ballot, record } => {
-                self.on_shown(node, asked, *ballot)?;
+                self.on_shown(node, asked, *ballot, record.as_ref())?;
                 record.as_ref().map_or(Ok(()), |record| self.on_record(&asked.key, record))
             }
             _ => Ok(()),
@@ -254,8 +257,20 @@ impl Monitor {
         Ok(())
     }
 
-    /// (b) What a node shows or has acknowledged is there for ever, crashes included.
-    fn on_shown(&mut self, node: NodeId, asked: &Asked, shown: Stamp) -> Result<(), String> {
+    /// (b) What a node shows or has acknowledged is there for ever, crashes included; or it is gone below a watermark, which
+    /// the node tells (G2).
+    fn on_shown(
+        &mut self,
+        node: NodeId,
+        asked: &Asked,
+        ballot: Stamp,
+        record: Option<&Record>,
+    ) -> Result<(), String> {
+        let shown = match record {
+            Some(record) if record.ballot == Stamp::ZERO => record.evicted_upto,
+            Some(record) => record.ballot,
+            None => ballot,
+        };
         let held = self.shown.entry((node, asked.key.clone())).or_default();
         if shown < *held {
             return Err(format!("{node} held ballot {held} of {:?} and now shows {shown}", asked.key));

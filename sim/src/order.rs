@@ -94,12 +94,28 @@ pub fn check(witnesses: &[Witness], slack: u64, locate: Locate<'_>) -> Result<()
     keys.into_iter().try_for_each(|(key, witnesses)| check_key(key, &witnesses, slack, locate))
 }
 
+/// G2: a key that holds nothing names its watermark instead of a version. It stands with the highest version at or below
+/// that which any answer has named: nothing has been written there since. What came to nobody's knowledge can be placed
+/// without a version. An eventual write of a lasting value does not count: what was collected had superseded it unseen,
+/// or a strong operation has named its version, too.
+fn collected(witnesses: &[&Witness], watermark: Stamp) -> Stamp {
+    let may_be_unseen = |witness: &&&Witness| {
+        let lasting = matches!(witness.operation.function, Function::Put { ttl_ms: None, .. });
+        lasting && witness.operation.level == Level::Eventual
+    };
+    let named = witnesses.iter().filter(|witness| !may_be_unseen(witness));
+    let versions = named.filter_map(|witness| witness.version);
+    versions.filter(|version| !version.is_bound() && *version <= watermark).max().unwrap_or_default()
+}
+
 fn check_key(key: &[u8], witnesses: &[&Witness], slack: u64, locate: Locate<'_>) -> Result<(), Broken> {
     let (mut known, mut free) = (Vec::new(), Vec::new());
     for witness in witnesses {
         let operation = &witness.operation;
         let read = operation.function == Function::Get;
-        let mut versions: Vec<Stamp> = witness.version.into_iter().collect();
+        let place = |version: Stamp| if version.is_bound() { collected(witnesses, version) } else { version };
+        let version = witness.version.map(place);
+        let mut versions: Vec<Stamp> = version.into_iter().collect();
         if let (Outcome::Unknown, Some(value)) = (&operation.outcome, written_value(&operation.function)) {
             versions = locate(key, value);
         }

@@ -367,17 +367,24 @@ fn faults(scenario: &Scenario, plan: &Plan, span_ms: u64, storms: u64, random: &
         let off = scenario.swarm && random.chance(500) && sure != Some(kind);
         let count = storms * random.between(range[0], range[1]).max(u64::from(sure == Some(kind)));
         for _ in 0..if off { 0 } else { count } {
-            drawn.push(Fault { at_ms: random.below(span_ms), kind: fault(kind, plan, random) });
+            drawn.push(Fault {
+                at_ms: random.below(span_ms),
+                kind: fault(kind, plan, faults.long_ms, random),
+            });
         }
     }
     drawn.sort_by_key(|fault| fault.at_ms);
     drawn
 }
 
-fn fault(kind: usize, plan: &Plan, random: &mut Stream) -> FaultKind {
+fn fault(kind: usize, plan: &Plan, long_ms: [u64; 2], random: &mut Stream) -> FaultKind {
     let node = random.below(plan.nodes);
-    let down_ms = *random.pick(&[5, 50, 300, 1_500]);
-    let ms = *random.pick(&[20, 200, 700, 2_500]);
+    let mut down_ms = *random.pick(&[5, 50, 300, 1_500]);
+    let mut ms = *random.pick(&[20, 200, 700, 2_500]);
+    if long_ms[1] > 0 && random.chance(500) {
+        ms = random.between(long_ms[0], long_ms[1]);
+        down_ms = ms;
+    }
     match kind {
         0 => FaultKind::Crash { node, down_ms },
         1 => FaultKind::CrashAtDisk { node, nth: random.between(1, 40), down_ms },

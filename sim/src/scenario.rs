@@ -13,6 +13,9 @@ pub struct Scenario {
     /// Whether each seed draws which kinds of faults are on.
     #[serde(default)]
     pub swarm: bool,
+    /// Situations that a batch of at least so many seeds as `batch::DEMANDS_FROM` must reach.
+    #[serde(default)]
+    pub demands: Vec<String>,
     /// The cluster and its load.
     pub shape: Shape,
     /// How often each operation is drawn, relative to the others.
@@ -128,9 +131,11 @@ pub struct Faults {
     pub clock_drift: [u64; 2],
     /// A node's disk becomes slow.
     pub slow_disk: [u64; 2],
+    /// Half of the faults last so many milliseconds, where this is not zero.
+    pub long_ms: [u64; 2],
 }
 
-const BUILT_IN: [&str; 8] = [
+const BUILT_IN: [&str; 10] = [
     include_str!("../../scenarios/smoke.toml"),
     include_str!("../../scenarios/swarm.toml"),
     include_str!("../../scenarios/partition.toml"),
@@ -139,6 +144,8 @@ const BUILT_IN: [&str; 8] = [
     include_str!("../../scenarios/cas_duel.toml"),
     include_str!("../../scenarios/mixed_levels.toml"),
     include_str!("../../scenarios/bug_hunt.toml"),
+    include_str!("../../scenarios/delete_forever.toml"),
+    include_str!("../../scenarios/ttl_skew.toml"),
 ];
 
 /// The scenarios that come with the program.

@@ -125,6 +125,32 @@ counters! {
     DiskReads = "disk_reads",
     /// Reads spared by a filter.
     FilterSpared = "filter_spared",
+    /// G1: a round for a slot's watermark was begun.
+    WatermarkBegun = "watermark_begun",
+    /// G1: a round came to its end: every replica of the slot has raised its watermark.
+    WatermarkRaised = "watermark_raised",
+    /// G1: a round was given up because somebody did not answer.
+    WatermarkVoidSilent = "watermark_void_silent",
+    /// G1: a round was given up because somebody holds hints for the slot.
+    WatermarkVoidHints = "watermark_void_hints",
+    /// G1: a round was given up because a replica took in an old record after the comparison.
+    WatermarkVoidChanged = "watermark_void_changed",
+    /// G1: a round was given up because the replicas still differed after several passes.
+    WatermarkVoidDiffers = "watermark_void_differs",
+    /// G1: a round was given up because the configuration changed.
+    WatermarkVoidEpoch = "watermark_void_epoch",
+    /// G1: a key on which the replicas differ was repaired or settled.
+    WatermarkRepaired = "watermark_repaired",
+    /// G2: compaction dropped a tombstone or an expired record.
+    TombstoneDropped = "tombstone_dropped",
+    /// G1: a request with a stamp at or below `closed` was refused.
+    ClosedRefused = "closed_refused",
+    /// G1: a hint at or below `closed` was refused.
+    HintRefusedClosed = "hint_refused_closed",
+    /// G2: a repair at or below the watermark was refused.
+    RefusedBelowWatermark = "refused_below_watermark",
+    /// C2, G2: a candidate at or below the watermark of a replica that holds nothing was left out.
+    CandidateBelowWatermark = "candidate_below_watermark",
 }
 
 /// The values of all counters since the start.

@@ -34,6 +34,8 @@ pub const MAX_DRIFT_MS: u64 = 500;
 pub const CEILING_STEP_MS: u64 = 100;
 /// Entries of `recent` older than this are pruned (C4): longer than any attempt can live.
 pub const RETRY_WINDOW_MS: u64 = REQUEST_DEADLINE_MS + 2 * MAX_DRIFT_MS + 1_000;
+/// G1: how far a watermark stays behind the clock, milliseconds: further than any request can be late.
+pub const WATERMARK_LAG_MS: u64 = REQUEST_DEADLINE_MS + 2 * MAX_DRIFT_MS + 1_000;
 /// Records in one page of a scan.
 pub const SCAN_PAGE_MAX: usize = 1_000;
 /// Bytes of records in one page of a scan: a page always holds one record, however large.
@@ -43,3 +45,7 @@ pub const SCAN_PAGE_BYTES: usize = 1 << 20;
 const _: () = assert!(BATCH_MAX <= RECENT_MAX);
 // A retry must find its first attempt: the window outlives the request and the clocks' disagreement.
 const _: () = assert!(RETRY_WINDOW_MS > REQUEST_DEADLINE_MS + 2 * MAX_DRIFT_MS);
+// G1: no request with a stamp below the watermark can still be under way.
+const _: () = assert!(WATERMARK_LAG_MS > REQUEST_DEADLINE_MS + 2 * MAX_DRIFT_MS);
+// G2: a settled ballot (C6) is never used so late that a watermark may have passed it.
+const _: () = assert!(SETTLED_MS + MAX_DRIFT_MS < WATERMARK_LAG_MS);

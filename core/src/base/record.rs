@@ -67,6 +67,11 @@ pub struct Record {
 }
 
 impl Record {
+    /// G2: what a key that holds nothing shows below the watermark `upto`: ballot 0, and nothing known up to there.
+    pub fn absent(upto: Stamp) -> Self {
+        Self { written: upto, evicted_upto: upto, ..Self::default() }
+    }
+
     /// Whether the record shows a value at `at_ms` on the HLC (T2: an expired record is a tombstone).
     pub fn is_live(&self, at_ms: u64) -> bool {
         self.value.is_some() && !self.is_expired(at_ms)

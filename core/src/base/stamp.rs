@@ -45,6 +45,11 @@ impl Stamp {
     pub const fn upto(hlc: Hlc) -> Self {
         Self { hlc, node: NodeId(u16::MAX) }
     }
+
+    /// Whether this is a bound made by `upto` and not the stamp of a proposal: no node has that id.
+    pub const fn is_bound(self) -> bool {
+        self.node.0 == u16::MAX
+    }
 }
 
 impl Default for Stamp {

@@ -407,10 +407,16 @@ impl Read {
         if ballot > self.best && !self.answered {
             self.best = ballot;
             self.record = record;
-        } else if ballot == self.best && self.record.is_none() {
+        } else if ballot == self.best && self.upto() <= record.as_ref().map(|record| record.evicted_upto) {
+            // Equal ballots, equal records; of keys that hold nothing, the highest watermark tells most (G2).
             self.record = record;
         }
         true
+    }
+
+    /// What is known of the past of the record in hand.
+    fn upto(&self) -> Option<Stamp> {
+        self.record.as_ref().map(|record| record.evicted_upto)
     }
 
     fn has_body(&self) -> bool {
@@ -455,7 +461,14 @@ impl Read {
                 () => Step::AwaitBody,
             },
             Level::Strong if planted::on(Bug::C8ReadWithoutMajority) => Step::Answer,
-            Level::Strong if agreed && expired && !planted::on(Bug::T1ExpiryByWallClock) => Step::Settle,
+            Level::Strong
+                if agreed
+                    && expired
+                    && !planted::on(Bug::T1ExpiryByWallClock)
+                    && !planted::on(Bug::T1ExpiryNotTombstoned) =>
+            {
+                Step::Settle
+            }
             _ if agreed => Step::Answer,
             Level::Causal if planted::on(Bug::W1ReadWithoutWriteBack) => Step::Answer,
             Level::Causal => Step::WriteBack,

@@ -46,6 +46,8 @@ struct Prepare {
     /// The accepted ballot in each promise.
     reported: Vec<Stamp>,
     best: Option<Record>,
+    /// G2: the highest watermark of a replica that holds nothing.
+    absent: Stamp,
 }
 
 #[derive(Debug, Clone)]
@@ -134,6 +136,7 @@ impl Coord {
             refusals: Votes::default(),
             reported: Vec::new(),
             best: None,
+            absent: Stamp::ZERO,
         });
         let wake = round.next_wake(cx.cx.now.mono);
         self.flights.insert(request, Flight::Round(key.clone()));
@@ -213,7 +216,16 @@ impl Coord {
         let Phase::Prepare(prepare) = &mut round.phase else {
             return;
         };
+        // G2: what a replica that holds nothing has collected is not brought back by a candidate from before.
+        let absent = prepare.absent;
         let candidates = round.batch.iter().filter_map(|operation| operation.candidate.clone());
+        let candidates = candidates.filter(|record| {
+            let stale = absent != Stamp::ZERO && record.ballot <= absent;
+            if stale {
+                cx.cx.count(Counter::CandidateBelowWatermark);
+            }
+            !stale
+        });
         let current = candidates.chain(prepare.best.take()).max_by_key(|record| record.ballot);
         let ballot = current.as_ref().map_or(Stamp::ZERO, |record| record.ballot);
         let (_, replicas) = slot_and_replicas(cx.table, key);
@@ -260,7 +272,8 @@ impl Coord {
         current: Option<&Record>,
     ) -> Evaluated {
         let now_ms = if planted::on(Bug::T2ExpiredValueCounts) { 0 } else { cx.cx.clock.last().ms() };
-        let draft = Draft::new(current, ballot, now_ms);
+        let mut draft = Draft::new(current, ballot, now_ms);
+        draft.changed &= !planted::on(Bug::T1ExpiryNotTombstoned);
         if draft.changed {
             cx.cx.count(Counter::ExpiredSettled);
         }
@@ -529,7 +542,11 @@ impl Prepare {
     fn add(&mut self, accepted: Option<Record>) {
         let ballot = accepted.as_ref().map_or(Stamp::ZERO, |record| record.ballot);
         self.reported.push(ballot);
-        if ballot > self.best.as_ref().map_or(Stamp::ZERO, |record| record.ballot) {
+        let rank = |record: &Record| (record.ballot, record.evicted_upto);
+        if let Some(record) = accepted.as_ref().filter(|record| record.ballot == Stamp::ZERO) {
+            self.absent = self.absent.max(record.evicted_upto);
+        }
+        if accepted.as_ref().map(rank) > self.best.as_ref().map(rank) {
             self.best = accepted;
         }
     }
@@ -541,6 +558,10 @@ fn reason_of(refusal: Refusal) -> Option<Failure> {
         Refusal::ClockSkew => Some(Failure::ClockSkew),
         Refusal::DiskFull => Some(Failure::DiskFull),
         Refusal::Overloaded => Some(Failure::Overloaded),
-        Refusal::Ballot(_) | Refusal::Epoch(_) | Refusal::TooOld | Refusal::NotServing => None,
+        Refusal::Ballot(_)
+        | Refusal::Epoch(_)
+        | Refusal::TooOld
+        | Refusal::NotServing
+        | Refusal::BelowWatermark(_) => None,
     }
 }

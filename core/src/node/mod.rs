@@ -7,11 +7,10 @@ mod peers;
 use crate::base::limits::CEILING_STEP_MS;
 use crate::base::planted::{self, Bug};
 use crate::base::rng::Rng;
-use crate::base::{
-    Address, Config, Counter, Counters, Failure, Hlc, Instant, Now, Reply, Request, Stamp, StartNumber,
-};
+use crate::base::{Address, Config, Counter, Counters, Failure, Hlc, Instant, Now, Reply, Request, Stamp};
 use crate::coord::{Coord, CoordCx, CoordEvent, uuid_time};
 use crate::io::{Input, Outbox, Output, Tag};
+use crate::repair::{RepairEvent, Watermarks};
 use crate::replica::{Replica, ReplicaCx, ReplicaEvent};
 use crate::rules::clock::Clock;
 use crate::rules::context::Cx;
@@ -27,6 +26,7 @@ use parked::Parked;
 use peers::{Life, Peers};
 
 pub use identity::FORMAT_VERSION;
+pub use probe::Probe;
 
 /// Milliseconds between heartbeats.
 const PING_MS: u64 = 200;
@@ -60,6 +60,7 @@ pub struct Node {
     liveness: Liveness,
     replica: Replica,
     coord: Coord,
+    watermarks: Watermarks,
     counters: Counters,
     /// The last request id given out.
     requests: u64,
@@ -96,24 +97,8 @@ struct Work {
     store: Vec<StoreEvent>,
     replica: Vec<ReplicaEvent>,
     coord: Vec<CoordEvent>,
+    repair: Vec<RepairEvent>,
     loopback: VecDeque<Message>,
-}
-
-/// What the simulator may look at after every event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Probe {
-    /// The node's clock.
-    pub hlc: Hlc,
-    /// The durable ceiling; no stamp above it has left the node.
-    pub ceiling: Hlc,
-    /// The start number.
-    pub start: StartNumber,
-    /// Whether clients are served.
-    pub ready: bool,
-    /// Hints that wait for delivery.
-    pub hints: usize,
-    /// Client operations in flight.
-    pub operations: usize,
 }
 
 macro_rules! replica_cx {
@@ -158,6 +143,9 @@ macro_rules! store_cx {
     };
 }
 
+mod probe;
+mod watermarks;
+
 impl Node {
     /// A node that waits for `Input::Boot`.
     pub fn new(options: NodeOptions) -> Self {
@@ -172,6 +160,7 @@ impl Node {
             liveness: Liveness::new(me.node, table.members(), Instant(0)),
             replica: Replica::new(me.node, options.promises_max, Stamp::ZERO),
             coord: Coord::new(me, Rng::new(options.seed, 0), Stamp::ZERO),
+            watermarks: Watermarks::default(),
             table,
             options,
             counters: Counters::default(),
@@ -211,7 +200,12 @@ impl Node {
             Phase::AwaitingClock => Some(self.next_ping),
             Phase::Serving => {
                 let parked = self.parked.next_deadline();
-                let machines = [self.coord.next_deadline(), self.replica.next_deadline(), parked];
+                let machines = [
+                    self.coord.next_deadline(),
+                    self.replica.next_deadline(),
+                    self.watermarks.next_deadline(),
+                    parked,
+                ];
                 machines.into_iter().flatten().chain([self.next_ping]).min()
             }
             Phase::Checking | Phase::Recovering { .. } | Phase::Establishing | Phase::Dead => None,
@@ -224,31 +218,16 @@ impl Node {
         &self.counters
     }
 
-    /// A look inside for invariants.
-    pub fn probe(&self) -> Probe {
-        Probe {
-            hlc: self.clock.last(),
-            ceiling: self.clock.ceiling(),
-            start: self.identity.start(),
-            ready: self.phase == Phase::Serving,
-            hints: self.replica.hints(),
-            operations: self.coord.operations(),
-        }
-    }
-
-    /// The ballot that the node holds for `key` in memory, for invariants; `None` if only its files could hold one.
-    pub fn peek(&self, key: &bytes::Bytes) -> Option<Stamp> {
-        let slot = crate::rules::slots::slot_of(key);
-        self.store.peek(&crate::base::RecordKey { slot, key: key.clone() })
-    }
-
     fn on_identity(&mut self, now: Now, event: IdentityEvent, out: &mut Outbox) {
         match event {
             IdentityEvent::Checked { fresh } => {
                 self.phase = Phase::Recovering { fresh };
                 self.store.boot(store_cx!(self, now, out), fresh);
             }
-            IdentityEvent::Established { found, ceiling } => self.begin(now, found, ceiling),
+            IdentityEvent::Established { found, ceiling } => {
+                self.begin(now, found, ceiling);
+                self.replica.load_marks(replica_cx!(self, cx!(self, now), out));
+            }
             IdentityEvent::Raised(ceiling) => {
                 self.clock.raise(ceiling);
                 for input in self.parked.take() {
@@ -268,6 +247,7 @@ impl Node {
         self.replica = Replica::new(me.node, self.options.promises_max, promised);
         let start = u64::from(self.identity.start().0);
         self.coord = Coord::new(me, Rng::new(self.options.seed, start), floor);
+        self.watermarks = Watermarks::default();
         self.requests = start << 40;
         self.phase = Phase::AwaitingClock;
         self.next_ping = now.mono;
@@ -275,6 +255,9 @@ impl Node {
 
     /// S4: serves as soon as the clock is not too far ahead of the physical one.
     fn try_serve(&mut self, now: Now, out: &mut Outbox) {
+        if !self.replica.marks_loaded() {
+            return;
+        }
         let ahead_ms = self.clock.last().ms().saturating_sub(now.wall.0);
         if ahead_ms > START_AHEAD_MS {
             if now.mono >= self.next_ping {
@@ -415,6 +398,9 @@ impl Node {
     /// A message whose clock has been merged, from a peer or from this node itself.
     fn on_message(&mut self, now: Now, from: Address, body: Message, out: &mut Outbox) {
         match body {
+            Message::Answer { request, answer } if self.watermarks.expects(request) => {
+                self.on_watermark_answer(now, from, request, answer);
+            }
             Message::Answer { request, answer } => {
                 let cx = cx!(self, now);
                 if !self.replica.on_answer(replica_cx!(self, cx, out), from, request, &answer) {
@@ -441,6 +427,7 @@ impl Node {
                 let liveness = &self.liveness;
                 self.replica.on_tick(replica_cx!(self, cx!(self, now), out), |node| liveness.is_alive(node));
                 self.coord.on_timeout(coord_cx!(self, cx!(self, now)));
+                self.on_watermark_timeout(now);
             }
             Phase::Checking
             | Phase::Recovering { .. }
@@ -487,6 +474,7 @@ impl Node {
                 break;
             }
         }
+        self.watermarks.plan(now, self.clock.last(), &self.replica);
     }
 
     fn route(&mut self, now: Now, out: &mut Outbox) {
@@ -495,8 +483,10 @@ impl Node {
                 self.on_store(now, event, out);
             }
             for event in core::mem::take(&mut self.work.replica) {
-                let ReplicaEvent::Settle { key, record, target } = event;
-                self.coord.settle_hint(coord_cx!(self, cx!(self, now)), target, &key, record);
+                self.on_replica(now, event, out);
+            }
+            for event in core::mem::take(&mut self.work.repair) {
+                self.on_repair(now, event, out);
             }
             for event in core::mem::take(&mut self.work.coord) {
                 self.on_coord(now, event, out);
@@ -518,7 +508,9 @@ impl Node {
                 self.phase = Phase::Establishing;
                 self.identity.establish(now.wall, out);
             }
-            (event, Phase::Serving) => self.replica.on_store(replica_cx!(self, cx!(self, now), out), event),
+            (event, Phase::Serving | Phase::AwaitingClock) => {
+                self.replica.on_store(replica_cx!(self, cx!(self, now), out), event)
+            }
             _ => {}
         }
     }
@@ -565,6 +557,7 @@ impl Work {
             && self.store.is_empty()
             && self.replica.is_empty()
             && self.coord.is_empty()
+            && self.repair.is_empty()
             && self.loopback.is_empty()
     }
 }

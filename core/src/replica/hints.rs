@@ -34,6 +34,8 @@ pub(super) struct Hints {
     next_tick: Option<Instant>,
     /// Where the next batch begins: hints that are refused again and again must not keep the others waiting.
     cursor: Option<(NodeId, Bytes)>,
+    /// The hints of earlier lives are in the index.
+    loaded: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -98,6 +100,16 @@ impl Hints {
         due
     }
 
+    /// G1: hints for `slot` at or below `upto`; one at least while those of earlier lives are not known.
+    pub(super) fn held(&self, slot: Slot, upto: Stamp) -> u64 {
+        if !self.loaded {
+            return 1;
+        }
+        let is_old =
+            |(name, ballot): &(&(NodeId, Bytes), &Stamp)| **ballot <= upto && slot_of(&name.1) == slot;
+        self.index.iter().filter(is_old).count() as u64
+    }
+
     /// Sends a hint whose record has been read.
     pub(super) fn send(
         &mut self,
@@ -129,7 +141,8 @@ impl Replica {
     }
 
     fn read_hint_page(&mut self, rx: &mut ReplicaCx<'_, '_>, from: RecordKey, exclusive: bool) {
-        let token = rx.with_store(|store, cx| store.scan(cx, from, exclusive, None, PAGE, 1 << 20));
+        let end = RecordKey { slot: Slot(HINT_SLOT.0 + 1), key: Bytes::new() };
+        let token = rx.with_store(|store, cx| store.scan(cx, from, exclusive, Some(end), PAGE, 1 << 20));
         self.reads.insert(token, Read::HintPage);
     }
 
@@ -146,8 +159,9 @@ impl Replica {
             }
         }
         if let (false, Some((last, _))) = (done, records.last()) {
-            self.read_hint_page(rx, last.clone(), true);
+            return self.read_hint_page(rx, last.clone(), true);
         }
+        self.hints.loaded = true;
     }
 
     /// W2: a coordinator asks this node to keep a record for `target`.
@@ -160,13 +174,16 @@ impl Replica {
         record: Record,
     ) {
         let &Incoming { from, request } = incoming;
+        let (slot, ballot) = (slot_of(&key), record.ballot);
         match self.keep_hint(rx, target, key, record) {
             Some(lsn) => self.answer(rx, from, request, Answer::Accepted { next_granted: false }, lsn),
+            None if self.is_closed(slot, ballot) => Self::refuse(rx, from, request, Refusal::TooOld),
             None => Self::refuse(rx, from, request, Refusal::Overloaded),
         }
     }
 
-    /// Keeps a record for `target`; `None` when there is no room.
+    /// Keeps a record for `target`; `None` when there is no room, or when the record comes too late: then the comparison of
+    /// the replicas (G1) finds what is missing where.
     pub fn keep_hint(
         &mut self,
         rx: &mut ReplicaCx<'_, '_>,
@@ -174,6 +191,10 @@ impl Replica {
         key: Bytes,
         record: Record,
     ) -> Option<Lsn> {
+        if self.is_closed(slot_of(&key), record.ballot) {
+            rx.cx.count(Counter::HintRefusedClosed);
+            return None;
+        }
         if self.hints.index.len() >= HINTS_MAX || rx.store.admit().is_err() {
             return None;
         }
@@ -257,6 +278,8 @@ impl Replica {
                 rx.cx.count(Counter::HintDelivered);
                 self.forget_hint(rx, target, key, record.ballot);
             }
+            // G1: no watermark rises over a hint; this one has been delivered before.
+            Answer::Refused(Refusal::BelowWatermark(_)) => self.forget_hint(rx, target, key, record.ballot),
             Answer::Refused(Refusal::Ballot(_)) => {
                 rx.events.push(ReplicaEvent::Settle { key, record, target });
             }

@@ -4,8 +4,10 @@
 //! behind the read. No answer leaves before what it says is durable (R0).
 
 mod hints;
+mod marks;
 mod promises;
 mod registers;
+mod walk;
 
 use crate::base::{Address, Counter, Epoch, NodeId, RequestId, Slot, Stamp};
 use crate::io::Outbox;
@@ -13,14 +15,18 @@ use crate::rules::context::Cx;
 use crate::rules::ring::SlotTable;
 use crate::store::{Lsn, ReadToken, Store, StoreCx, StoreEvent};
 use crate::wire::{Answer, Message, Refusal};
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 use bytes::Bytes;
 
 pub use hints::HINT_SLOT;
 use hints::Hints;
+use marks::Marks;
+pub use marks::{Garbage, MARK_SLOT};
 use promises::Promises;
 use registers::Job;
+use walk::Walk;
 
 /// What every call into the replica gets.
 #[derive(Debug)]
@@ -64,6 +70,8 @@ pub enum ReplicaEvent {
         /// Whom the hint is for.
         target: NodeId,
     },
+    /// The marks of earlier lives cannot be read: the node must not serve.
+    MarksLost,
 }
 
 /// Requests that replicas answer, taken apart from the message.
@@ -88,6 +96,7 @@ pub struct Replica {
     deferred: BTreeMap<(Lsn, u64), (Address, RequestId, Answer)>,
     deferrals: u64,
     hints: Hints,
+    marks: Marks,
 }
 
 #[derive(Debug, Clone)]
@@ -97,6 +106,8 @@ enum Read {
     HintPage,
     HintToSend { target: NodeId, key: Bytes },
     HintToShow { from: Address, request: RequestId },
+    MarkPage,
+    Walk(Box<Walk>),
 }
 
 impl Replica {
@@ -110,6 +121,7 @@ impl Replica {
             deferred: BTreeMap::new(),
             deferrals: 0,
             hints: Hints::default(),
+            marks: Marks::default(),
         }
     }
 
@@ -138,6 +150,7 @@ impl Replica {
             Message::Scan { request, slot, after, limit, values } => {
                 self.on_scan(rx, Incoming { from, request }, slot, after, limit, values);
             }
+            Message::Mark { request, slot, step } => self.on_mark(rx, Incoming { from, request }, slot, step),
             Message::Forward { .. }
             | Message::Answer { .. }
             | Message::Ping { .. }
@@ -156,7 +169,7 @@ impl Replica {
                     let answer = registers::found(record, false);
                     self.answer(rx, from, request, answer, lsn);
                 }
-                Some(Read::Page { .. } | Read::HintPage) | None => {}
+                Some(Read::Page { .. } | Read::HintPage | Read::MarkPage | Read::Walk(_)) | None => {}
             },
             StoreEvent::Scanned { token, records, done, lsn } => match self.reads.remove(&token) {
                 Some(Read::Page { from, request, values }) => {
@@ -164,17 +177,25 @@ impl Replica {
                     self.answer(rx, from, request, answer, lsn);
                 }
                 Some(Read::HintPage) => self.on_hint_page(rx, &records, done),
+                Some(Read::MarkPage) => self.on_mark_page(rx, &records, done),
+                Some(Read::Walk(walk)) => self.on_walked(rx, *walk, &records, done, lsn),
                 _ => {}
             },
-            StoreEvent::Unreadable { token } => self.on_unreadable(token),
+            StoreEvent::Unreadable { token } => self.on_unreadable(rx, token),
             StoreEvent::Recovered | StoreEvent::Damaged { .. } | StoreEvent::Fatal(_) => {}
         }
     }
 
     /// What a read wanted is damaged on disk: this replica has no vote on it and says nothing (R6); the others answer.
-    fn on_unreadable(&mut self, token: ReadToken) {
-        if let Some(Read::Register(key)) = self.reads.remove(&token) {
-            self.queues.remove(&key);
+    fn on_unreadable(&mut self, rx: &mut ReplicaCx<'_, '_>, token: ReadToken) {
+        match self.reads.remove(&token) {
+            Some(Read::Register(key)) => {
+                self.queues.remove(&key);
+            }
+            Some(Read::Walk(_)) => self.marks.walks -= 1,
+            // What the node has refused for good is not known any more: it must not answer.
+            Some(Read::MarkPage) => rx.events.push(ReplicaEvent::MarksLost),
+            _ => {}
         }
     }
 
@@ -203,6 +224,7 @@ impl Replica {
     }
 
     fn on_durable(&mut self, rx: &mut ReplicaCx<'_, '_>, lsn: Lsn) {
+        self.on_marks_durable(rx);
         while let Some(entry) = self.deferred.first_entry() {
             if entry.key().0 > lsn {
                 break;

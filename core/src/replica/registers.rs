@@ -30,7 +30,8 @@ pub(super) enum Work {
 /// The answer of R3.
 pub(super) fn found(record: Option<Record>, digest: bool) -> Answer {
     let ballot = record.as_ref().map_or(Stamp::ZERO, |record| record.ballot);
-    Answer::Found { ballot, record: record.filter(|_| !digest) }
+    // G2: that a key holds nothing, and up to which watermark, is no larger than a digest.
+    Answer::Found { ballot, record: record.filter(|_| !digest || ballot == Stamp::ZERO) }
 }
 
 /// A page of records, without the values where only keys are wanted.
@@ -107,6 +108,7 @@ impl Replica {
         lsn: Lsn,
     ) {
         let Job { from, request, work } = job;
+        let accepted = self.marks.of(key.slot).shown(accepted);
         match work {
             Work::Prepare(ballot) => {
                 self.prepare(rx, key, &Incoming { from, request }, ballot, accepted, lsn);
@@ -137,6 +139,9 @@ impl Replica {
         if Self::is_too_old(rx, ballot) {
             return Self::refuse(rx, from, request, Refusal::TooOld);
         }
+        if self.refuse_closed(rx, incoming, key.slot, ballot) {
+            return;
+        }
         let promised = self.promises.of(key.slot, &key.key);
         let held = accepted.as_ref().map_or(Stamp::ZERO, |record| record.ballot);
         let highest = promised.highest().max(held);
@@ -144,7 +149,7 @@ impl Replica {
             rx.cx.count(Counter::PrepareRefused);
             return Self::refuse(rx, from, request, Refusal::Ballot(highest));
         }
-        self.raise(rx, key, ballot);
+        self.raise_promise(rx, key, ballot);
         let lsn = if planted::on(Bug::R0PromiseUnsynced) { Lsn(0) } else { lsn };
         self.answer(rx, from, request, Answer::Promise { ballot, accepted }, lsn);
     }
@@ -187,9 +192,12 @@ impl Replica {
         if Self::is_too_old(rx, ballot) {
             return Self::refuse(rx, from, request, Refusal::TooOld);
         }
+        if self.refuse_closed(rx, incoming, key.slot, ballot) {
+            return;
+        }
         if ballot == held {
             rx.cx.count(Counter::AcceptRepeated);
-            self.raise(rx, key, next.max(ballot));
+            self.raise_promise(rx, key, next.max(ballot));
             let next_granted = self.is_granted(key, next) || planted::on(Bug::R2NextGrantedOnReack);
             return self.answer(rx, from, request, Answer::Accepted { next_granted }, held_lsn);
         }
@@ -203,8 +211,9 @@ impl Replica {
         if let Some(refusal) = Self::pressure(rx, &record) {
             return Self::refuse(rx, from, request, refusal);
         }
+        self.note(rx, key, &record);
         let lsn = rx.with_store(|store, cx| store.put(cx, key.clone(), record));
-        self.raise(rx, key, next.max(ballot));
+        self.raise_promise(rx, key, next.max(ballot));
         let next_granted = self.is_granted(key, next);
         self.answer(rx, from, request, Answer::Accepted { next_granted }, lsn);
     }
@@ -215,7 +224,7 @@ impl Replica {
         next != Stamp::ZERO && promised.exact && promised.ballot == next
     }
 
-    fn raise(&mut self, rx: &mut ReplicaCx<'_, '_>, key: &RecordKey, ballot: Stamp) {
+    fn raise_promise(&mut self, rx: &mut ReplicaCx<'_, '_>, key: &RecordKey, ballot: Stamp) {
         assert!(ballot <= Stamp::upto(rx.cx.clock.last()), "S3: a promise above the clock");
         if self.promises.raise(key.slot, &key.key, ballot) {
             rx.cx.count(Counter::PromiseEvicted);
@@ -248,6 +257,9 @@ impl Replica {
         if Self::is_too_old(rx, ballot) {
             return Self::refuse(rx, from, request, Refusal::TooOld);
         }
+        if self.refuse_closed(rx, incoming, slot, ballot) {
+            return;
+        }
         let promised = self.promises.of(slot, &key);
         if !promised.admits(ballot) {
             rx.cx.count(Counter::WeakRefused);
@@ -261,6 +273,7 @@ impl Replica {
         if rx.store.peek(&key).is_some_and(|held| held > ballot) {
             rx.cx.count(Counter::WeakSuperseded);
         }
+        self.note(rx, &key, &record);
         let lsn = rx.with_store(|store, cx| store.put(cx, key, record));
         self.answer(rx, from, request, Answer::Accepted { next_granted: false }, lsn);
     }
@@ -299,6 +312,13 @@ impl Replica {
         if ballot == held {
             return self.answer(rx, from, request, accepted, held_lsn);
         }
+        // G2: what this record would bring back may be what was collected above it.
+        let watermark = self.watermark(key.slot);
+        let stale = ballot <= watermark && ballot > held && watermark != Stamp::ZERO;
+        if stale && !planted::on(Bug::G2StaleWriteBelowTAccepted) {
+            rx.cx.count(Counter::RefusedBelowWatermark);
+            return Self::refuse(rx, from, request, Refusal::BelowWatermark(watermark));
+        }
         // The promise comes before the comparison with what is held: a record above, accepted under a higher promise,
         // need not have seen this one, and an acknowledgement would let a causal read answer what is then displaced.
         let promised = self.promises.of(key.slot, &key.key);
@@ -315,8 +335,9 @@ impl Replica {
             return Self::refuse(rx, from, request, refusal);
         }
         rx.cx.count(Counter::RepairStored);
+        self.note(rx, key, &record);
         let lsn = rx.with_store(|store, cx| store.put(cx, key.clone(), record));
-        self.raise(rx, key, ballot);
+        self.raise_promise(rx, key, ballot);
         self.answer(rx, from, request, accepted, lsn);
     }
 

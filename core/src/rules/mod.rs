@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod context;
+pub mod garbage;
 pub mod latency;
 pub mod liveness;
 pub mod quorum;

@@ -181,17 +181,13 @@ pub(super) fn may_go(body: &[u8]) -> bool {
 
 /// G2: whether a tombstone, or a record that has expired by then, has its ballot and all its operations at or below `upto`.
 pub(super) fn is_settled_garbage(body: &[u8], upto: Stamp) -> bool {
-    let (record, has_value) = match decode(body, None) {
-        Some(Content::Record(record)) => {
-            let has_value = record.value.is_some();
-            (record, has_value)
-        }
-        Some(Content::Apart(record, _)) => (record, true),
+    let record = match decode(body, None) {
+        Some(Content::Record(record)) => record,
+        // What the value is does not matter.
+        Some(Content::Apart(record, _)) => Record { value: Some(Bytes::new()), ..record },
         Some(Content::Erased) | None => return false,
     };
-    let is_dead = !has_value || (record.expires_at != 0 && record.expires_at <= upto.hlc.ms());
-    let is_old = |applied: &Applied| applied.op_id.stamp <= upto && applied.stamp <= upto;
-    is_dead && record.ballot <= upto && record.recent.iter().all(is_old)
+    crate::rules::garbage::is_garbage(&record, upto)
 }
 
 /// Where the value stands, if it stands apart.

@@ -7,9 +7,10 @@ use super::levels::{self, Choice};
 use super::manifest::{Install, InstallKind};
 use super::memtable::{Memtable, Position};
 use super::pointer::Pointer;
-use super::table::{Builder, Table, TableMeta, hash};
+use super::table::{Builder, Table, TableMeta};
 use super::values::{self, Placed, Placing, ValueFile, ValueWriter};
 use super::{Purpose, Store, StoreCx};
+use crate::base::Counter;
 use crate::io::{DiskOp, DiskResult, FileKind, FileName};
 use alloc::boxed::Box;
 use alloc::collections::{BTreeSet, VecDeque};
@@ -91,6 +92,8 @@ pub(super) struct Merge {
     /// The table in hand, once it is built.
     finished: Option<Arc<Table>>,
     pub(super) install: Install,
+    /// Tombstones and expired records left out.
+    dropped: u64,
     ended: bool,
     /// Where values go that stand apart.
     pub(super) values: Option<ValueWriter>,
@@ -173,7 +176,8 @@ impl Store {
                 return self.rewrite(cx, number);
             }
         }
-        let Some(choice) = choice else {
+        let choice = choice.map(|choice| (choice, false)).or_else(|| self.choose_garbage());
+        let Some((choice, in_place)) = choice else {
             return;
         };
         let Choice { level, inputs, below, is_move } = choice;
@@ -188,7 +192,10 @@ impl Store {
         }
         let mut sources = Vec::new();
         for (of, chosen) in [(level, &inputs), (level + 1, &below)] {
-            let run = &self.levels.runs()[of];
+            // What is rewritten in place at the bottom has no level below.
+            let Some(run) = self.levels.runs().get(of) else {
+                continue;
+            };
             let is_chosen = |at: &usize| chosen.contains(&run[*at].meta.number);
             let places: Vec<usize> = (0..run.len()).filter(is_chosen).collect();
             let source =
@@ -203,7 +210,7 @@ impl Store {
         let mut install = Install::new(InstallKind::Compaction);
         install.removed = inputs;
         install.removed.extend(below);
-        self.start_merge(cx, MergeKind::Compaction, install, sources, level as u8 + 1);
+        self.start_merge(cx, MergeKind::Compaction, install, sources, level as u8 + u8::from(!in_place));
     }
 
     /// Writes a table anew, so that the values that it points to in condemned files go elsewhere.
@@ -241,6 +248,7 @@ impl Store {
             is_created: false,
             finished: None,
             install,
+            dropped: 0,
             ended: false,
             values: None,
             condemned,
@@ -330,6 +338,9 @@ impl Store {
     }
 
     fn end_piece(&mut self, cx: &mut StoreCx<'_>, mut merge: Merge) {
+        for _ in 0..core::mem::take(&mut merge.dropped) {
+            cx.counters.add(Counter::TombstoneDropped);
+        }
         if merge.ended || merge.builder.len() >= self.options.table_bytes {
             merge.finished = merge.builder.finish(merge.level).map(Arc::new);
         }
@@ -416,7 +427,7 @@ impl Store {
 
     /// Writes the best entry of the next key. Every source stands at its next entry.
     fn emit_next(&mut self, merge: &mut Merge) -> Next {
-        let Merge { kind, sources, builder, install, values, condemned, extent, .. } = merge;
+        let Merge { kind, sources, builder, install, values, condemned, extent, dropped, .. } = merge;
         let mut best: Option<(usize, &[u8], Rank, &[u8])> = None;
         let mut same: u64 = 0;
         for (number, source) in sources.iter().enumerate() {
@@ -454,6 +465,8 @@ impl Store {
                 }
                 waits => return Next::Waits(waits),
             }
+        } else if !rank.erases {
+            *dropped += 1;
         }
         // Only a source at the very key moves on; the mask has its number modulo 64.
         let name = if sources.len() <= 64 { Vec::new() } else { key.to_vec() };
@@ -464,26 +477,6 @@ impl Store {
             }
         }
         Next::Emitted
-    }
-
-    /// Whether an entry has nothing left to hide and nobody left to tell: an erasure, or a tombstone or expired record that
-    /// G2 lets go, of a key that no other place may hold. `others` are the tables that are merged.
-    fn is_garbage(&self, key: &[u8], rank: Rank, body: &[u8], is_flush: bool, merged: &[u64]) -> bool {
-        let key_slot = entry::decode_key(key).slot;
-        let goes = rank.erases
-            || self.watermarks.get(&key_slot).is_some_and(|upto| entry::is_settled_garbage(body, *upto));
-        if !goes {
-            return false;
-        }
-        let hash = hash(key);
-        let in_table = self
-            .levels
-            .covering(key)
-            .any(|table| !merged.contains(&table.meta.number) && table.may_hold(key, hash));
-        // The memtable that is flushed is the first of the frozen ones.
-        let in_memory =
-            self.frozen.iter().skip(usize::from(is_flush)).any(|frozen| frozen.memtable.get(key).is_some());
-        !in_table && !in_memory && self.active.get(key).is_none()
     }
 
     pub(super) fn on_merge_read(

@@ -6,6 +6,7 @@ mod codec;
 mod commit;
 mod cursor;
 mod entry;
+mod garbage;
 mod levels;
 mod log;
 mod manifest;
@@ -23,7 +24,7 @@ mod table;
 mod values;
 mod wal;
 
-use crate::base::{Counters, Instant, Now, Record, RecordKey, Slot, Stamp, Ticket};
+use crate::base::{Counters, Instant, Now, Record, RecordKey, Stamp, Ticket};
 use crate::io::{DiskErrorKind, DiskOp, DiskResult, FileKind, FileName, Outbox, Output};
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::format;
@@ -33,6 +34,7 @@ use alloc::vec::Vec;
 use cache::BlockCache;
 use commit::Committing;
 use entry::Rank;
+use garbage::Collectable;
 use levels::Levels;
 use manifest::{Install, ManifestTail};
 use memtable::Memtable;
@@ -272,8 +274,7 @@ pub struct Store {
     values_turn: bool,
     /// Blocks that cannot be read, by table.
     damaged: BTreeMap<u64, BTreeSet<BlockAt>>,
-    /// G2: up to this stamp the tombstones of a slot may go.
-    watermarks: BTreeMap<Slot, Stamp>,
+    collectable: Collectable,
     /// Rises when a flush adds a table: a read that began before looks again.
     version: u64,
     pending: wal::Pending,
@@ -338,7 +339,7 @@ impl Store {
             values: ValueFiles::default(),
             values_turn: false,
             damaged: BTreeMap::new(),
-            watermarks: BTreeMap::new(),
+            collectable: Collectable::default(),
             version: 0,
             pending: wal::Pending::default(),
             tail: None,
@@ -445,14 +446,6 @@ impl Store {
         self.last_lsn = lsn;
         self.pending.push(&self.name, &self.body, lsn);
         lsn
-    }
-
-    /// G2: the slot's watermark T. Compaction drops the slot's tombstones, and records that had expired by then, whose ballot
-    /// and operations are at or below it, when no other place may hold the key. The caller has made T durable, and refuses
-    /// whatever would bring an older version back. T never falls.
-    pub fn set_watermark(&mut self, slot: Slot, upto: Stamp) {
-        let held = self.watermarks.entry(slot).or_insert(upto);
-        *held = upto.max(*held);
     }
 
     /// Everything up to here is durable.

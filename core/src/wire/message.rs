@@ -129,6 +129,48 @@ pub enum Message {
         /// The sender's durable ceiling (S5).
         ceiling: Hlc,
     },
+    /// G1: a step of the round that raises the watermark of a slot. Answered by `Answer::Marked` or `Refused`.
+    Mark {
+        /// Echoed in the answer.
+        request: RequestId,
+        /// The slot.
+        slot: Slot,
+        /// What is to be done.
+        step: MarkStep,
+    },
+}
+
+/// A step of a round of G1, for one slot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MarkStep {
+    /// (a) Refuse, durably, what is at or below this stamp; tell which hints at or below it are held.
+    Close(Stamp),
+    /// (b) What the records in a range of keys come to.
+    Digest(MarkRange),
+    /// (b) The keys of a range with their ballots.
+    List(MarkRange),
+    /// (c) Raise the watermark, durably, unless something at or below it came since `token` was given.
+    Raise {
+        /// The new watermark.
+        upto: Stamp,
+        /// From the answer to `Close`.
+        token: u64,
+    },
+}
+
+/// A part of a slot that is compared.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MarkRange {
+    /// Records above this ballot are left out of a digest.
+    pub upto: Stamp,
+    /// What G2 lets drop at this watermark is left out.
+    pub ignore: Stamp,
+    /// Only keys greater than this.
+    pub after: Option<Bytes>,
+    /// Only keys up to this one.
+    pub last: Option<Bytes>,
+    /// Most records looked at; 0 for all.
+    pub limit: u32,
 }
 
 /// Answers of replicas and coordinators.
@@ -164,6 +206,40 @@ pub enum Answer {
         /// Everything before this position has been covered; `None`: everything to the end.
         next: Option<(Slot, Option<Bytes>)>,
     },
+    /// G1: a step has been done.
+    Marked(Marked),
+}
+
+/// What came of a step of G1.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Marked {
+    /// (a) Durably closed.
+    Closed {
+        /// The watermark so far.
+        raised: Stamp,
+        /// Hints for the slot, at or below the stamp, that are held here.
+        hints: u64,
+        /// Ends to be valid when a record at or below the stamp comes in.
+        token: u64,
+    },
+    /// (b) The digest of the records in the range.
+    Digested {
+        /// The sum of `rules::garbage::fingerprint`.
+        digest: u128,
+        /// The last key looked at, if the limit ended the walk before the range did.
+        last: Option<Bytes>,
+    },
+    /// (b) The records of the range.
+    Listed {
+        /// Keys in order, with their ballots, whether at or below the stamp or not.
+        entries: Vec<(Bytes, Stamp)>,
+        /// The last key looked at, if the limit ended the walk before the range did.
+        last: Option<Bytes>,
+    },
+    /// (c) Durably raised.
+    Raised,
+    /// (c) Not raised: something came in since.
+    Changed,
 }
 
 /// Why a replica refused.
@@ -183,6 +259,8 @@ pub enum Refusal {
     DiskFull,
     /// Not a replica of the key's slot, or not serving yet.
     NotServing,
+    /// G2: the key holds nothing, and the record is at or below the slot's watermark, given here.
+    BelowWatermark(Stamp),
 }
 
 /// What came of a forwarded operation.
@@ -205,7 +283,8 @@ impl Message {
             | Self::Hint { request, .. }
             | Self::Repair { request, .. }
             | Self::Forward { request, .. }
-            | Self::Scan { request, .. } => Some(*request),
+            | Self::Scan { request, .. }
+            | Self::Mark { request, .. } => Some(*request),
             Self::Answer { .. } | Self::Ping { .. } | Self::Pong { .. } => None,
         }
     }
@@ -223,8 +302,14 @@ impl Message {
                 Answer::Promise { ballot, accepted } => {
                     accepted.as_ref().map_or(*ballot, |record| record.ballot.max(*ballot))
                 }
-                Answer::Found { ballot, .. } | Answer::Refused(Refusal::Ballot(ballot)) => *ballot,
+                Answer::Found { ballot, .. }
+                | Answer::Refused(Refusal::Ballot(ballot) | Refusal::BelowWatermark(ballot))
+                | Answer::Marked(Marked::Closed { raised: ballot, .. }) => *ballot,
                 _ => Stamp::ZERO,
+            },
+            Self::Mark { step, .. } => match step {
+                MarkStep::Close(upto) | MarkStep::Raise { upto, .. } => *upto,
+                MarkStep::Digest(range) | MarkStep::List(range) => range.upto.max(range.ignore),
             },
             Self::Query { .. } | Self::Scan { .. } | Self::Ping { .. } | Self::Pong { .. } => Stamp::ZERO,
         }
@@ -246,9 +331,15 @@ impl Message {
                 Answer::Scanned { records, .. } => {
                     records.iter().map(|(_, key, record)| key.len() + of_record(record)).sum()
                 }
+                Answer::Marked(Marked::Listed { entries, .. }) => {
+                    entries.iter().map(|(key, _)| key.len()).sum()
+                }
                 _ => 0,
             },
-            Self::Scan { .. } | Self::Ping { .. } | Self::Pong { .. } => 0,
+            Self::Mark { step: MarkStep::Digest(range) | MarkStep::List(range), .. } => {
+                range.after.iter().chain(&range.last).map(Bytes::len).sum()
+            }
+            Self::Mark { .. } | Self::Scan { .. } | Self::Ping { .. } | Self::Pong { .. } => 0,
         }
     }
 }

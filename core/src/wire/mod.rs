@@ -4,4 +4,4 @@ pub mod codec;
 pub mod message;
 
 pub use codec::{CodecError, PROTOCOL_VERSION, decode, encode};
-pub use message::{Answer, Envelope, ForwardResult, Message, Refusal};
+pub use message::{Answer, Envelope, ForwardResult, MarkRange, MarkStep, Marked, Message, Refusal};

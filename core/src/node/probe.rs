@@ -1,0 +1,44 @@
+//! Looks inside a node.
+
+use super::{Node, Phase};
+use crate::base::{Hlc, Stamp, StartNumber};
+
+/// What the simulator may look at after every event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Probe {
+    /// The node's clock.
+    pub hlc: Hlc,
+    /// The durable ceiling; no stamp above it has left the node.
+    pub ceiling: Hlc,
+    /// The start number.
+    pub start: StartNumber,
+    /// Whether clients are served.
+    pub ready: bool,
+    /// Hints that wait for delivery.
+    pub hints: usize,
+    /// Client operations in flight.
+    pub operations: usize,
+    /// Slots driven here with garbage that is not collected.
+    pub garbage: usize,
+}
+
+impl Node {
+    /// A look inside for invariants.
+    pub fn probe(&self) -> Probe {
+        Probe {
+            hlc: self.clock.last(),
+            ceiling: self.clock.ceiling(),
+            start: self.identity.start(),
+            ready: self.phase == Phase::Serving,
+            hints: self.replica.hints(),
+            operations: self.coord.operations(),
+            garbage: self.replica.garbage().count(),
+        }
+    }
+
+    /// The ballot that the node holds for `key` in memory, for invariants; `None` if only its files could hold one.
+    pub fn peek(&self, key: &bytes::Bytes) -> Option<Stamp> {
+        let slot = crate::rules::slots::slot_of(key);
+        self.store.peek(&crate::base::RecordKey { slot, key: key.clone() })
+    }
+}
