@@ -130,7 +130,7 @@ pub struct Faults {
     pub slow_disk: [u64; 2],
 }
 
-const BUILT_IN: [&str; 8] = [
+const BUILT_IN: [&str; 11] = [
     include_str!("../../scenarios/smoke.toml"),
     include_str!("../../scenarios/swarm.toml"),
     include_str!("../../scenarios/partition.toml"),
@@ -139,6 +139,9 @@ const BUILT_IN: [&str; 8] = [
     include_str!("../../scenarios/cas_duel.toml"),
     include_str!("../../scenarios/mixed_levels.toml"),
     include_str!("../../scenarios/bug_hunt.toml"),
+    include_str!("../../scenarios/hot_key.toml"),
+    include_str!("../../scenarios/retry_storm.toml"),
+    include_str!("../../scenarios/handoff.toml"),
 ];
 
 /// The scenarios that come with the program.
