@@ -135,7 +135,7 @@ pub struct Faults {
     pub long_ms: [u64; 2],
 }
 
-const BUILT_IN: [&str; 10] = [
+const BUILT_IN: [&str; 13] = [
     include_str!("../../scenarios/smoke.toml"),
     include_str!("../../scenarios/swarm.toml"),
     include_str!("../../scenarios/partition.toml"),
@@ -146,6 +146,9 @@ const BUILT_IN: [&str; 10] = [
     include_str!("../../scenarios/bug_hunt.toml"),
     include_str!("../../scenarios/delete_forever.toml"),
     include_str!("../../scenarios/ttl_skew.toml"),
+    include_str!("../../scenarios/hot_key.toml"),
+    include_str!("../../scenarios/retry_storm.toml"),
+    include_str!("../../scenarios/handoff.toml"),
 ];
 
 /// The scenarios that come with the program.

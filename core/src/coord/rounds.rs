@@ -252,6 +252,7 @@ impl Coord {
         if round.batch.is_empty() {
             return self.finish(cx, key);
         }
+        let agreed = agreed || planted::on(Bug::C4NegativeWithoutAgreement);
         if !evaluated.draft.changed && !evaluated.fence && agreed {
             cx.cx.count(Counter::AnsweredWithoutWrite);
             let batch = core::mem::take(&mut round.batch);
@@ -310,6 +311,7 @@ impl Coord {
         if draft.applied(op_id).is_some()
             || draft.record.evicted_upto < op_id.stamp
             || planted::on(Bug::C3RetryWithoutOpIdTest)
+            || planted::on(Bug::C3PrunedCountsAsNew)
         {
             return false;
         }
@@ -546,7 +548,8 @@ impl Prepare {
         if let Some(record) = accepted.as_ref().filter(|record| record.ballot == Stamp::ZERO) {
             self.absent = self.absent.max(record.evicted_upto);
         }
-        if accepted.as_ref().map(rank) > self.best.as_ref().map(rank) {
+        let first = planted::on(Bug::C2FirstPromiseWins) && self.reported.len() > 1;
+        if !first && accepted.as_ref().map(rank) > self.best.as_ref().map(rank) {
             self.best = accepted;
         }
     }

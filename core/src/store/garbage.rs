@@ -159,6 +159,8 @@ mod tests {
             lowest: Stamp::ZERO,
             highest: Stamp::ZERO,
             may_go,
+            dropped: Vec::new(),
+            values: Vec::new(),
         }
     }
 
