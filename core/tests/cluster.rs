@@ -88,6 +88,7 @@ impl Cluster {
                     ..StoreOptions::default()
                 },
                 promises_max: 64,
+                floors: samara_core::rules::floor::Floors::default(),
             })
             .collect();
         let mut cluster = Self {
@@ -302,7 +303,7 @@ fn a_scan_pages_through_all_live_keys_once() {
     let mut found = Vec::new();
     let mut next = Some((Slot(0), None));
     while let Some((slot, after)) = next {
-        let body = Body::Scan { slot, after, limit: 40 };
+        let body = Body::Scan { slot, after, limit: 40, dead: false };
         let request = Request { level: Level::Strong, session: Hlc(0), idempotency: None, body };
         let Ok(Response::Page(page)) = cluster.request(1, request) else { panic!("a page") };
         found.extend(page.entries.into_iter().map(|entry| entry.key));

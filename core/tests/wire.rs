@@ -4,7 +4,7 @@ use bytes::Bytes;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use samara_core::base::{
-    Address, Applied, Epoch, ExpireWhen, Expiry, Failure, Hlc, KeyOp, NodeId, OpId, Outcome, Record,
+    Address, Applied, Epoch, ExpireWhen, Expiry, Failure, Hlc, KeyOp, Level, NodeId, OpId, Outcome, Record,
     Rejection, RequestId, Response, ShardId, Slot, Stamp, StartNumber, When,
 };
 use samara_core::wire::codec::{BODY_BYTES_MAX, HEADER_BYTES};
@@ -101,6 +101,7 @@ fn operations() -> Vec<KeyOp> {
         set(Expiry::Keep, When::Absent),
         set(Expiry::At(9), When::Present),
         set(Expiry::After(9), When::Equals(text("old"))),
+        set(Expiry::Clear, When::Version(stamp(1_000, 3))),
         KeyOp::Delete { want_old: true },
         KeyOp::Add(-5),
         KeyOp::AddFloat(text("0.5")),
@@ -132,6 +133,7 @@ fn answers() -> Vec<Answer> {
         Failure::ClockSkew,
         Failure::DiskFull,
         Failure::TooLarge,
+        Failure::BelowFloor(Level::Causal),
     ];
     let rejections = [
         Rejection::NotInteger,

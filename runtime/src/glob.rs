@@ -30,6 +30,25 @@ pub fn matches(pattern: &[u8], text: &[u8]) -> bool {
     }
 }
 
+/// The bytes with which every text that matches begins.
+pub fn prefix(pattern: &[u8]) -> Vec<u8> {
+    let (mut prefix, mut p) = (Vec::new(), 0);
+    while let Some(&byte) = pattern.get(p) {
+        match byte {
+            b'*' | b'?' | b'[' => break,
+            b'\\' if p + 1 < pattern.len() => {
+                prefix.push(pattern[p + 1]);
+                p += 2;
+            }
+            literal => {
+                prefix.push(literal);
+                p += 1;
+            }
+        }
+    }
+    prefix
+}
+
 /// Matches one byte against the element at `p`; where the next element begins.
 fn one(pattern: &[u8], p: usize, byte: u8) -> Option<usize> {
     match *pattern.get(p)? {
@@ -67,7 +86,7 @@ fn class(pattern: &[u8], mut p: usize, byte: u8) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::matches;
+    use super::{matches, prefix};
 
     #[test]
     fn patterns_of_redis() {
@@ -88,6 +107,15 @@ mod tests {
         ];
         for (pattern, text, expected) in table {
             assert_eq!(matches(pattern.as_bytes(), text.as_bytes()), expected, "{pattern} on {text}");
+        }
+    }
+
+    #[test]
+    fn a_literal_beginning_is_known_before_any_text() {
+        let table =
+            [("user:*", "user:"), ("*", ""), ("a\\*b?", "a*b"), ("abc", "abc"), ("[a]b", ""), ("x\\", "x\\")];
+        for (pattern, expected) in table {
+            assert_eq!(prefix(pattern.as_bytes()), expected.as_bytes(), "{pattern}");
         }
     }
 

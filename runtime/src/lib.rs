@@ -3,6 +3,8 @@
 //! Nothing here decides anything about consistency: bytes come in, inputs go to the core, outputs are carried out.
 #![forbid(unsafe_code)]
 
+pub mod clients;
+pub mod cluster;
 pub mod commands;
 pub mod config;
 pub mod connection;
@@ -20,4 +22,5 @@ pub mod reply;
 pub mod resp;
 pub mod scan;
 pub mod server;
+pub mod slowlog;
 pub mod stats;

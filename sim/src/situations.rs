@@ -22,7 +22,7 @@ pub const OF_THE_WORLD: [&str; 10] = [
 
 /// Counters of the core that an ordinary batch of swarm need not reach: they count work, operator errors, or a limit
 /// that no run fills.
-const NOT_DEMANDED: [&str; 8] = [
+const NOT_DEMANDED: [&str; 9] = [
     "peer_misbehaved",
     "ended_overloaded",
     "too_old_refused",
@@ -31,6 +31,7 @@ const NOT_DEMANDED: [&str; 8] = [
     "start_waited",
     "parked_dropped",
     "hint_not_kept",
+    "below_floor",
 ];
 
 /// The situations that a large batch of the scenario `swarm` must reach.

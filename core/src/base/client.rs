@@ -48,6 +48,8 @@ pub enum Body {
         after: Option<Bytes>,
         /// Most entries wanted (bounded by `limits::SCAN_PAGE_MAX`).
         limit: u32,
+        /// Whether keys that are deleted or expired are listed, too, as long as a replica knows of them.
+        dead: bool,
     },
 }
 
@@ -133,6 +135,8 @@ pub enum When {
     Present,
     /// IFEQ, CAS.
     Equals(Bytes),
+    /// The live value's version is this one.
+    Version(Stamp),
 }
 
 /// Condition of an expiry change on the present expiry.
@@ -226,4 +230,6 @@ pub enum Failure {
     DiskFull,
     /// TOOLARGE: not applied; a limit on keys or values.
     TooLarge,
+    /// BELOWFLOOR: not applied; the key's key space demands at least this level.
+    BelowFloor(Level),
 }

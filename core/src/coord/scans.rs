@@ -21,6 +21,7 @@ pub(super) struct Scan {
     slot: Slot,
     after: Option<Bytes>,
     limit: u32,
+    dead: bool,
     deadline: Instant,
     pages: BTreeMap<NodeId, ScannedPage>,
 }
@@ -36,9 +37,9 @@ impl Coord {
         &mut self,
         cx: &mut CoordCx<'_, '_>,
         tag: Tag,
-        slot: Slot,
-        after: Option<Bytes>,
+        (slot, after): Position,
         limit: u32,
+        dead: bool,
         deadline: Instant,
     ) {
         let scan = Scan {
@@ -46,6 +47,7 @@ impl Coord {
             slot,
             after,
             limit: limit.clamp(1, SCAN_PAGE_MAX as u32),
+            dead,
             deadline,
             pages: BTreeMap::new(),
         };
@@ -124,7 +126,7 @@ impl Scan {
         })
     }
 
-    /// The live keys that all answers cover.
+    /// The live keys (or all) that all answers cover.
     fn merge(&self, now_ms: u64) -> Page {
         let covered = self.pages.values().filter_map(|page| page.next.clone()).min();
         let mut newest: BTreeMap<(Slot, &Bytes), &Record> = BTreeMap::new();
@@ -139,7 +141,7 @@ impl Scan {
         }
         let mut live = newest
             .into_iter()
-            .filter(|(_, record)| record.is_live(now_ms))
+            .filter(|(_, record)| self.dead || record.is_live(now_ms))
             .map(|((slot, key), record)| PageEntry { slot, key: key.clone(), expires_at: record.expires_at });
         let entries: Vec<PageEntry> = live.by_ref().take(self.limit as usize).collect();
         let cut = live.next().is_some();
