@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use samara_core::base::{
     Address, Body, ClusterId, Config, Epoch, Expiry, Failure, Hlc, Instant, KeyOp, Level, Member, NodeId,
-    Now, Outcome, Reply, Request, Response, ShardId, Slot, WallTime, When,
+    Now, Outcome, Reply, Request, Response, ShardId, Slot, WallTime, Wanted, When,
 };
 use samara_core::io::{
     DiskError, DiskErrorKind, DiskOp, DiskResult, FileInfo, FileName, Input, Outbox, Output, Tag,
@@ -303,7 +303,7 @@ fn a_scan_pages_through_all_live_keys_once() {
     let mut found = Vec::new();
     let mut next = Some((Slot(0), None));
     while let Some((slot, after)) = next {
-        let body = Body::Scan { slot, after, limit: 40, dead: false };
+        let body = Body::Scan { slot, after, limit: 40, wanted: Wanted::default() };
         let request = Request { level: Level::Strong, session: Hlc(0), idempotency: None, body };
         let Ok(Response::Page(page)) = cluster.request(1, request) else { panic!("a page") };
         found.extend(page.entries.into_iter().map(|entry| entry.key));
@@ -313,4 +313,74 @@ fn a_scan_pages_through_all_live_keys_once() {
     let before = found.len();
     found.dedup();
     assert_eq!((before, found.len()), (249, 249));
+}
+
+/// All pages of a walk.
+fn walk(cluster: &mut Cluster, from: Slot, limit: u32, wanted: &Wanted) -> Vec<(Slot, String, Bytes)> {
+    let (mut found, mut next) = (Vec::new(), Some((from, None)));
+    while let Some((slot, after)) = next {
+        let body = Body::Scan { slot, after, limit, wanted: wanted.clone() };
+        let request = Request { level: Level::Strong, session: Hlc(0), idempotency: None, body };
+        let Ok(Response::Page(page)) = cluster.request(1, request) else { panic!("a page") };
+        assert!(page.entries.len() <= limit as usize);
+        let shown = |key: &Bytes| String::from_utf8_lossy(key).into_owned();
+        found.extend(page.entries.into_iter().map(|entry| (entry.slot, shown(&entry.key), entry.value)));
+        next = page.next;
+    }
+    found
+}
+
+#[test]
+fn a_range_is_walked_in_either_order_with_pages_of_any_size() {
+    let mut cluster = Cluster::start(3);
+    cluster.run_ms(50);
+    // Many slots with a few keys, and one slot with many.
+    let keys: Vec<String> =
+        (0..60).map(|i| format!("k{i:02}")).chain((0..80).map(|i| format!("{{t}}{i:02}"))).collect();
+    for key in &keys {
+        cluster.ask(0, Level::Strong, key, set(key)).expect("a write");
+    }
+    cluster.ask(0, Level::Strong, "k20", KeyOp::Delete { want_old: false }).expect("a delete");
+    let live: Vec<&String> = keys.iter().filter(|key| *key != "k20").collect();
+    let tag = samara_core::rules::slots::slot_of(b"{t}");
+    let table = [
+        ("", None, false),
+        ("k", None, false),
+        ("k1", Some("k3"), false),
+        ("", Some("k05"), false),
+        ("{t}", Some("{t}~"), true),
+        ("{t}30", Some("{t}50"), true),
+        ("{t}30", Some("{t}50"), false),
+        ("x", Some("y"), false),
+        ("k3", Some("k1"), false),
+    ];
+    for (low, high, one_slot) in table {
+        let mut expected: Vec<&String> = live.clone();
+        expected.retain(|key| key.as_str() >= low && high.is_none_or(|high| key.as_str() < high));
+        expected.sort();
+        for (reverse, limit) in [(false, 1), (false, 7), (false, 1000), (true, 1), (true, 7), (true, 1000)] {
+            let high = high.map(Bytes::from);
+            let wanted = Wanted { low: low.into(), high, reverse, one_slot, values: true, dead: false };
+            let from = match (one_slot, reverse) {
+                (true, _) => tag,
+                (false, true) => Slot(Slot::COUNT - 1),
+                (false, false) => Slot(0),
+            };
+            let found = walk(&mut cluster, from, limit, &wanted);
+            let place = |found: &(Slot, String, Bytes)| (found.0, found.1.clone());
+            let ordered = found.is_sorted_by(|a, b| (place(a) < place(b)) != reverse);
+            assert!(ordered, "{wanted:?} in pages of {limit}");
+            assert!(
+                found.iter().all(|(_, key, value)| key.as_bytes() == &value[..]),
+                "values are those of the keys"
+            );
+            let mut keys: Vec<&String> = found.iter().map(|(_, key, _)| key).collect();
+            keys.sort();
+            assert_eq!(keys, expected, "{wanted:?} in pages of {limit}");
+        }
+    }
+    let wanted = Wanted { dead: true, ..Wanted::default() };
+    let found = walk(&mut cluster, Slot(0), 50, &wanted);
+    assert!(found.iter().any(|(_, key, _)| key == "k20"), "what is deleted is listed where it is wanted");
+    assert!(found.iter().all(|(_, _, value)| value.is_empty()), "no values where none are wanted");
 }

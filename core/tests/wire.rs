@@ -5,7 +5,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use samara_core::base::{
     Address, Applied, Epoch, ExpireWhen, Expiry, Failure, Hlc, KeyOp, Level, NodeId, OpId, Outcome, Record,
-    Rejection, RequestId, Response, ShardId, Slot, Stamp, StartNumber, When,
+    Rejection, RequestId, Response, ShardId, Slot, Stamp, StartNumber, Wanted, When,
 };
 use samara_core::wire::codec::{BODY_BYTES_MAX, HEADER_BYTES};
 use samara_core::wire::{
@@ -74,7 +74,13 @@ fn samples() -> Vec<(&'static str, Message)> {
         ("forward", forward(KeyOp::Add(5))),
         (
             "scan",
-            Message::Scan { request, slot: Slot(300), after: Some(text("a")), limit: 100, values: false },
+            Message::Scan {
+                request,
+                slot: Slot(300),
+                after: Some(text("a")),
+                limit: 100,
+                wanted: Wanted { low: text("b"), high: Some(text("c")), values: true, ..Wanted::default() },
+            },
         ),
         ("ping", Message::Ping { ceiling: Hlc::from_ms(1_100) }),
         ("pong", Message::Pong { ceiling: Hlc::from_ms(1_100) }),

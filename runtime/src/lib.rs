@@ -18,6 +18,7 @@ pub mod listen;
 #[cfg(not(madsim))]
 pub mod node;
 pub mod peers;
+pub mod range;
 pub mod reply;
 pub mod resp;
 pub mod scan;

@@ -4,12 +4,13 @@
 use crate::commands::Walk;
 use crate::connection::Pipeline;
 use crate::glob;
+use crate::range;
 use crate::reply;
 use crate::resp::Value;
 use bytes::Bytes;
-use samara_core::base::{Body, Failure, Level, Page, PageEntry, Response, Slot, limits};
+use samara_core::base::{Body, Failure, Level, Page, PageEntry, Response, Slot, Wanted, limits};
 use samara_core::rules::cursor::Cursor;
-use samara_core::rules::slots::slot_of;
+use samara_core::rules::slots::{has_hash_tag, slot_of};
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
@@ -21,10 +22,25 @@ const SCAN_BYTES_MAX: usize = 4 << 20;
 const CURSORS_MAX: usize = 1_024;
 
 /// A place in store order.
-type Position = (Slot, Option<Bytes>);
+pub(crate) type Position = (Slot, Option<Bytes>);
+
+/// The place that a walk comes to first.
+fn first(reverse: bool, a: Position, b: Position) -> Position {
+    if !reverse {
+        return a.min(b);
+    }
+    let a_first = match a.0.cmp(&b.0) {
+        std::cmp::Ordering::Equal => match (&a.1, &b.1) {
+            (Some(of_a), Some(of_b)) => of_a >= of_b,
+            (of_a, _) => of_a.is_none(),
+        },
+        order => order.is_gt(),
+    };
+    if a_first { a } else { b }
+}
 
 /// The key space, as one connection walks over it.
-struct Walker<'a> {
+pub(crate) struct Walker<'a> {
     pipeline: &'a mut Pipeline,
     level: Level,
     cursors: &'a Cursors,
@@ -32,9 +48,16 @@ struct Walker<'a> {
 
 impl Walker<'_> {
     /// The next page over all shards, in store order.
-    async fn page(&mut self, from: &Position, limit: usize, dead: bool) -> Result<Page, Failure> {
-        let limit = limit as u32;
-        let body = |shard| (shard, Body::Scan { slot: from.0, after: from.1.clone(), limit, dead });
+    pub(crate) async fn page(
+        &mut self,
+        from: &Position,
+        limit: usize,
+        wanted: &Wanted,
+    ) -> Result<Page, Failure> {
+        let body = |shard| {
+            let (limit, wanted) = (limit as u32, wanted.clone());
+            (shard, Body::Scan { slot: from.0, after: from.1.clone(), limit, wanted })
+        };
         let bodies = (0..self.pipeline.shards()).map(body).collect();
         let (mut entries, mut next): (Vec<PageEntry>, Option<Position>) = (Vec::new(), None);
         for result in self.pipeline.call(self.level, bodies).await {
@@ -42,16 +65,26 @@ impl Walker<'_> {
                 Response::Page(page) => {
                     entries.extend(page.entries);
                     next = match (next, page.next) {
-                        (Some(a), Some(b)) => Some(a.min(b)),
+                        (Some(a), Some(b)) => Some(first(wanted.reverse, a, b)),
                         (a, b) => a.or(b),
                     };
                 }
                 _ => return Err(Failure::Unavailable),
             }
         }
-        entries.sort_by(|a, b| (a.slot, &a.key).cmp(&(b.slot, &b.key)));
-        if let Some((slot, after)) = &next {
-            entries.retain(|entry| (entry.slot, Some(&entry.key)) <= (*slot, after.as_ref()));
+        // Each shard has its pages in order, and slots of its own.
+        if self.pipeline.shards() > 1 {
+            entries.sort_by(|a, b| {
+                let order = (a.slot, &a.key).cmp(&(b.slot, &b.key));
+                if wanted.reverse { order.reverse() } else { order }
+            });
+            if let Some(end) = &next {
+                let covered = |entry: &PageEntry| {
+                    let place = (entry.slot, Some(entry.key.clone()));
+                    place == *end || first(wanted.reverse, place.clone(), end.clone()) == place
+                };
+                entries.retain(covered);
+            }
         }
         Ok(Page { entries, next })
     }
@@ -64,10 +97,11 @@ impl Walker<'_> {
         if let Some(key) = self.cursors.find(cursor) {
             return Ok(Some((cursor.slot, Some(key))));
         }
+        let dead = Wanted { dead: true, one_slot: true, ..Wanted::default() };
         // Another node gave it, or it was long ago: the key is looked for, among what has been deleted since, too.
         let mut position = Some((cursor.slot, None));
         while let Some(from) = position.take().filter(|(slot, _)| *slot == cursor.slot) {
-            let page = self.page(&from, limits::SCAN_PAGE_MAX, true).await?;
+            let page = self.page(&from, limits::SCAN_PAGE_MAX, &dead).await?;
             let named = |entry: &&PageEntry| entry.slot == cursor.slot && cursor.is_after(&entry.key);
             if let Some(entry) = page.entries.iter().find(named) {
                 return Ok(Some((cursor.slot, Some(entry.key.clone()))));
@@ -127,11 +161,7 @@ struct Filter<'a> {
 impl<'a> Filter<'a> {
     fn new(pattern: Option<&'a Bytes>) -> Self {
         let prefix = pattern.map(|pattern| glob::prefix(pattern)).unwrap_or_default();
-        let open = prefix.iter().position(|byte| *byte == b'{');
-        let tagged = open.is_some_and(|open| {
-            prefix[open + 1..].iter().position(|byte| *byte == b'}').is_some_and(|close| close > 0)
-        });
-        let slot = tagged.then(|| slot_of(&prefix));
+        let slot = has_hash_tag(&prefix).then(|| slot_of(&prefix));
         Self { pattern, prefix, slot }
     }
 
@@ -194,6 +224,7 @@ pub async fn walk(pipeline: &mut Pipeline, level: Level, walk: &Walk, cursors: &
         Walk::Keys(pattern) => keys(walker, pattern).await,
         Walk::Size => size(walker).await,
         Walk::Random => random(walker).await,
+        Walk::Range(wanted, limit) => range::range(walker, wanted.clone(), *limit as usize).await,
         Walk::Flush => flush(walker).await,
         Walk::CountInSlot(slot) => {
             in_slot(walker, Slot(*slot), usize::MAX).await.map(|keys| Value::Integer(keys.0))
@@ -225,7 +256,7 @@ async fn scan(
             break;
         };
         let limit = (count - seen).clamp(10, limits::SCAN_PAGE_MAX);
-        let page = walker.page(&from, limit, false).await?;
+        let page = walker.page(&from, limit, &Wanted::default()).await?;
         // A page without keys was work, too: what is deleted was looked at.
         seen += limit;
         for entry in page.entries.into_iter().filter(|entry| strings && filter.takes(entry)) {
@@ -243,7 +274,7 @@ async fn keys(walker: &mut Walker<'_>, pattern: &Bytes) -> Result<Value, Failure
     let (mut found, mut bytes) = (Vec::new(), 0);
     let mut position = Some((Slot(0), None));
     while let Some(from) = position.take().and_then(|from| filter.seek(from)) {
-        let page = walker.page(&from, limits::SCAN_PAGE_MAX, false).await?;
+        let page = walker.page(&from, limits::SCAN_PAGE_MAX, &Wanted::default()).await?;
         for entry in page.entries.into_iter().filter(|entry| filter.takes(entry)) {
             bytes += entry.key.len() + 64;
             found.push(Value::Bulk(entry.key));
@@ -260,7 +291,7 @@ async fn size(walker: &mut Walker<'_>) -> Result<Value, Failure> {
     let mut count = 0;
     let mut position = Some((Slot(0), None));
     while let Some(from) = position {
-        let page = walker.page(&from, limits::SCAN_PAGE_MAX, false).await?;
+        let page = walker.page(&from, limits::SCAN_PAGE_MAX, &Wanted::default()).await?;
         count += page.entries.len();
         position = page.next;
     }
@@ -270,10 +301,11 @@ async fn size(walker: &mut Walker<'_>) -> Result<Value, Failure> {
 /// The number of keys in a slot, and the first `most` of them (none where only the number is wanted).
 async fn in_slot(walker: &mut Walker<'_>, slot: Slot, most: usize) -> Result<(i64, Vec<Value>), Failure> {
     let (mut count, mut keys) = (0, Vec::new());
+    let wanted = Wanted { one_slot: true, ..Wanted::default() };
     let mut position = Some((slot, None));
-    while let Some(from) = position.filter(|(at, _)| *at == slot && keys.len() < most) {
-        let page = walker.page(&from, limits::SCAN_PAGE_MAX, false).await?;
-        for entry in page.entries.into_iter().filter(|entry| entry.slot == slot) {
+    while let Some(from) = position.filter(|_| keys.len() < most) {
+        let page = walker.page(&from, limits::SCAN_PAGE_MAX, &wanted).await?;
+        for entry in page.entries {
             count += 1;
             if most != usize::MAX && keys.len() < most {
                 keys.push(Value::Bulk(entry.key));
@@ -291,7 +323,7 @@ async fn random(walker: &mut Walker<'_>) -> Result<Value, Failure> {
     for from in [Slot((nanos / 64 % u32::from(Slot::COUNT)) as u16), Slot(0)] {
         let mut position = Some((from, None));
         while let Some(from) = position {
-            let page = walker.page(&from, 1, false).await?;
+            let page = walker.page(&from, 1, &Wanted::default()).await?;
             if let Some(entry) = page.entries.into_iter().next() {
                 return Ok(Value::Bulk(entry.key));
             }
@@ -305,7 +337,7 @@ async fn random(walker: &mut Walker<'_>) -> Result<Value, Failure> {
 async fn flush(walker: &mut Walker<'_>) -> Result<Value, Failure> {
     let mut position = Some((Slot(0), None));
     while let Some(from) = position {
-        let page = walker.page(&from, limits::SCAN_PAGE_MAX, false).await?;
+        let page = walker.page(&from, limits::SCAN_PAGE_MAX, &Wanted::default()).await?;
         let keys = page.entries.into_iter().map(|entry| entry.key).collect();
         walker.pipeline.delete(walker.level, keys).await?;
         position = page.next;

@@ -17,4 +17,5 @@ pub mod plan;
 pub mod random;
 pub mod scenario;
 pub mod situations;
+pub mod walks;
 pub mod world;

@@ -6,6 +6,7 @@
 mod hints;
 mod promises;
 mod registers;
+mod scans;
 
 use crate::base::{Address, Counter, Epoch, NodeId, RequestId, Slot, Stamp};
 use crate::io::Outbox;
@@ -13,6 +14,7 @@ use crate::rules::context::Cx;
 use crate::rules::ring::SlotTable;
 use crate::store::{Lsn, ReadToken, Store, StoreCx, StoreEvent};
 use crate::wire::{Answer, Message, Refusal};
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 use bytes::Bytes;
@@ -21,6 +23,7 @@ pub use hints::HINT_SLOT;
 use hints::Hints;
 use promises::Promises;
 use registers::Job;
+use scans::Scan;
 
 /// What every call into the replica gets.
 #[derive(Debug)]
@@ -93,7 +96,7 @@ pub struct Replica {
 #[derive(Debug, Clone)]
 enum Read {
     Register(Bytes),
-    Page { from: Address, request: RequestId, values: bool },
+    Scan(Box<Scan>),
     HintPage,
     HintToSend { target: NodeId, key: Bytes },
     HintToShow { from: Address, request: RequestId },
@@ -135,8 +138,8 @@ impl Replica {
             Message::Hint { request, target, key, record } => {
                 self.on_hint(rx, &Incoming { from, request }, target, key, record);
             }
-            Message::Scan { request, slot, after, limit, values } => {
-                self.on_scan(rx, Incoming { from, request }, slot, after, limit, values);
+            Message::Scan { request, slot, after, limit, wanted } => {
+                self.on_scan(rx, Incoming { from, request }, (slot, after), limit, wanted);
             }
             Message::Forward { .. }
             | Message::Answer { .. }
@@ -156,13 +159,10 @@ impl Replica {
                     let answer = registers::found(record, false);
                     self.answer(rx, from, request, answer, lsn);
                 }
-                Some(Read::Page { .. } | Read::HintPage) | None => {}
+                Some(Read::Scan(_) | Read::HintPage) | None => {}
             },
             StoreEvent::Scanned { token, records, done, lsn } => match self.reads.remove(&token) {
-                Some(Read::Page { from, request, values }) => {
-                    let answer = registers::scanned(records, done, values);
-                    self.answer(rx, from, request, answer, lsn);
-                }
+                Some(Read::Scan(scan)) => self.on_scanned(rx, *scan, records, done, lsn),
                 Some(Read::HintPage) => self.on_hint_page(rx, &records, done),
                 _ => {}
             },

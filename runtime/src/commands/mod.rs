@@ -9,7 +9,7 @@ mod table;
 use crate::reply::Shape;
 use crate::resp::{Args, Value};
 use bytes::Bytes;
-use samara_core::base::{KeyOp, Level, limits};
+use samara_core::base::{KeyOp, Level, Wanted, limits};
 use samara_core::rules::sequence::{Ending, Task};
 use std::time::Duration;
 
@@ -96,6 +96,8 @@ pub enum Walk {
     Size,
     /// RANDOMKEY.
     Random,
+    /// RANGE, with its LIMIT.
+    Range(Wanted, u64),
     /// CLUSTER COUNTKEYSINSLOT.
     CountInSlot(u16),
     /// CLUSTER GETKEYSINSLOT.

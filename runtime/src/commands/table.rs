@@ -170,6 +170,7 @@ pub const COMMANDS: &[Command] = &[
     key("pttl", 2, READ, keys::pttl),
     own("quit", -1),
     bare("randomkey", 1, WALK, keys::randomkey),
+    bare("range", -3, WALK, keys::range),
     own("readonly", 1),
     own("readwrite", 1),
     Command { last: 2, ..key("rename", 3, &["write"], several::rename) },
