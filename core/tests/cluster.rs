@@ -2,6 +2,7 @@
 //! has to work.
 
 use bytes::Bytes;
+use samara_core::base::limits::OPERATIONS_MAX;
 use samara_core::base::{
     Address, Body, ClusterId, Config, Epoch, Expiry, Failure, Hlc, Instant, KeyOp, Level, Member, NodeId,
     Now, Outcome, Reply, Request, Response, ShardId, Slot, WallTime, Wanted, When,
@@ -14,12 +15,17 @@ use samara_core::store::StoreOptions;
 use samara_core::wire::Envelope;
 use std::collections::{BTreeMap, VecDeque};
 
+/// Files by name, and whether there is no room for more.
 #[derive(Default)]
-struct Disk(BTreeMap<FileName, Vec<u8>>);
+struct Disk(BTreeMap<FileName, Vec<u8>>, bool);
 
 impl Disk {
     fn perform(&mut self, op: DiskOp) -> DiskResult {
         match op {
+            DiskOp::Create { file, .. } if self.1 => {
+                let error = DiskError { kind: DiskErrorKind::Full, text: format!("{file}: no space left") };
+                return DiskResult::Failed(error);
+            }
             DiskOp::Create { file, preallocate } => {
                 assert!(self.0.insert(file, vec![0; preallocate as usize]).is_none(), "{file} exists");
             }
@@ -383,4 +389,35 @@ fn a_range_is_walked_in_either_order_with_pages_of_any_size() {
     let found = walk(&mut cluster, Slot(0), 50, &wanted);
     assert!(found.iter().any(|(_, key, _)| key == "k20"), "what is deleted is listed where it is wanted");
     assert!(found.iter().all(|(_, _, value)| value.is_empty()), "no values where none are wanted");
+}
+
+#[test]
+fn an_operation_too_many_is_refused() {
+    let mut cluster = Cluster::start(3);
+    cluster.run_ms(50);
+    let ask = |cluster: &mut Cluster, number: usize| {
+        let body = Body::Key { key: Bytes::from(format!("k{number}")), op: KeyOp::Read };
+        let request = Request { level: Level::Strong, session: Hlc(0), idempotency: None, body };
+        let deadline = cluster.now().mono.plus_ms(1_000);
+        cluster.step(0, Input::Client { tag: Tag(number as u64), request, deadline });
+    };
+    // Nothing is delivered meanwhile: all of them wait.
+    (0..OPERATIONS_MAX).for_each(|number| ask(&mut cluster, number));
+    assert!(cluster.replies.is_empty());
+    ask(&mut cluster, OPERATIONS_MAX);
+    let reply = cluster.replies.remove(&Tag(OPERATIONS_MAX as u64)).expect("it is answered at once");
+    assert_eq!(reply.result, Err(Failure::Overloaded));
+}
+
+#[test]
+fn a_full_disk_refuses_writes_and_still_reads() {
+    let mut cluster = Cluster::start(3);
+    cluster.run_ms(50);
+    cluster.ask(0, Level::Strong, "first", set("v")).expect("a write");
+    cluster.disks.iter_mut().for_each(|disk| disk.1 = true);
+    let value = vec![b'x'; 3_000];
+    let refused =
+        (0..500).find_map(|i| cluster.ask(0, Level::Strong, &format!("k{i}"), set(value.clone())).err());
+    assert_eq!(refused, Some(Failure::DiskFull));
+    assert_eq!(cluster.read(1, Level::Strong, "first"), Ok(Some(Bytes::from_static(b"v"))));
 }

@@ -3,7 +3,7 @@
 
 use crate::commands::Walk;
 use crate::connection::Pipeline;
-use crate::glob;
+use crate::glob::{self, Glob};
 use crate::range;
 use crate::reply;
 use crate::resp::Value;
@@ -150,23 +150,23 @@ impl Cursors {
 }
 
 /// MATCH, with what its literal beginning says about where matching keys can be.
-struct Filter<'a> {
-    pattern: Option<&'a Bytes>,
+struct Filter {
+    glob: Option<Glob>,
     /// Every key that matches begins so.
     prefix: Vec<u8>,
     /// The one slot of all keys that match, where the prefix holds a whole hash tag.
     slot: Option<Slot>,
 }
 
-impl<'a> Filter<'a> {
-    fn new(pattern: Option<&'a Bytes>) -> Self {
+impl Filter {
+    fn new(pattern: Option<&Bytes>) -> Self {
         let prefix = pattern.map(|pattern| glob::prefix(pattern)).unwrap_or_default();
         let slot = has_hash_tag(&prefix).then(|| slot_of(&prefix));
-        Self { pattern, prefix, slot }
+        Self { glob: pattern.map(|pattern| Glob::new(pattern)), prefix, slot }
     }
 
     fn takes(&self, entry: &PageEntry) -> bool {
-        self.pattern.is_none_or(|pattern| glob::matches(pattern, &entry.key))
+        self.glob.as_ref().is_none_or(|glob| glob.matches(&entry.key))
     }
 
     /// The first place at or behind `from` where a key can match. In a slot with many keys this passes over all that do not

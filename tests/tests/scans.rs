@@ -113,3 +113,50 @@ fn count_bounds_the_work_and_a_prefix_saves_it() {
 fn samara_slot(key: &str) -> u16 {
     samara_core::rules::slots::slot_of(key.as_bytes()).0
 }
+
+fn range(connection: &mut Connection, arguments: &[&str]) -> Vec<String> {
+    redis::cmd("RANGE").arg(arguments).query(connection).expect("a range")
+}
+
+#[test]
+fn a_range_is_in_order_over_the_whole_cluster_and_goes_on_without_a_node() {
+    let mut cluster = Cluster::start("ranges");
+    let mut connection = connect(cluster.clients[0]).expect("node 1 is up");
+    set_all(&mut connection, &keys());
+    let mut sorted = keys();
+    sorted.sort();
+    cluster.kill(2);
+    let all = range(&mut connection, &["-", "+", "LIMIT", "5000"]);
+    assert_eq!(all, sorted);
+    sorted.reverse();
+    assert_eq!(range(&mut connection, &["-", "+", "REV", "LIMIT", "5000"]), sorted);
+    sorted.reverse();
+    let between = |low: &str, high: &str| -> Vec<String> {
+        sorted.iter().filter(|key| key.as_str() >= low && key.as_str() < high).cloned().collect()
+    };
+    // A part of all slots, and a part of one.
+    let part = between("k:1", "k:2");
+    assert_eq!(range(&mut connection, &["[k:1", "(k:2", "LIMIT", "10"]), part[..10]);
+    let last: Vec<String> = part.iter().rev().take(10).cloned().collect();
+    assert_eq!(range(&mut connection, &["[k:1", "(k:2", "REV", "LIMIT", "10"]), last);
+    let part = between("{tag}:0100", "{tag}:0200");
+    assert_eq!(range(&mut connection, &["[{tag}:0100", "({tag}:0200"]), part);
+    assert_eq!(range(&mut connection, &["({tag}:0100", "[{tag}:0101"]), ["{tag}:0101"]);
+    assert_eq!(range(&mut connection, &["[k:7", "[k:7", "VALUES"]), ["k:7", "v"]);
+    // In pieces, each from behind the one before.
+    let (mut found, mut from) = (Vec::new(), "-".to_string());
+    loop {
+        let piece = range(&mut connection, &[&from, "+", "LIMIT", "700"]);
+        let Some(last) = piece.last() else { break };
+        from = format!("({last}");
+        found.extend(piece);
+    }
+    assert_eq!(found, sorted);
+    let refused = |arguments: &[&str]| {
+        let mut other = connect(cluster.clients[1]).expect("node 2 is up");
+        redis::cmd("RANGE").arg(arguments).query::<Vec<String>>(&mut other).expect_err("refused").to_string()
+    };
+    assert!(refused(&["a", "+"]).contains("a bound of RANGE"));
+    assert!(refused(&["-", "+", "LIMIT", "0"]).contains("LIMIT is from 1"));
+    assert!(refused(&["-", "+", "BAD"]).contains("syntax error"));
+}

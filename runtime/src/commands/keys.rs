@@ -6,7 +6,8 @@ use super::table::Command;
 use super::{Action, KeyRequest, Walk, err, integer, not_integer, syntax, word};
 use crate::reply::Shape;
 use crate::resp::{Args, Value};
-use samara_core::base::{ExpireWhen, Expiry, KeyOp, Slot};
+use bytes::Bytes;
+use samara_core::base::{ExpireWhen, Expiry, KeyOp, Slot, limits};
 use std::time::Duration;
 
 /// Seconds of DEBUG SLEEP.
@@ -44,7 +45,18 @@ pub(super) fn persist(_: &'static Command, a: &Args<'_>) -> Parsed {
 }
 
 pub(super) fn keys(_: &'static Command, a: &Args<'_>) -> Parsed {
-    Ok(Action::Walk(Walk::Keys(a.copy(1))))
+    Ok(Action::Walk(Walk::Keys(glob(a, 1)?)))
+}
+
+/// A pattern, of bounded length: a longer one takes memory and matches no key that a shorter one could not.
+fn glob(a: &Args<'_>, at: usize) -> Result<Bytes, Value> {
+    if a[at].len() > 2 * limits::KEY_BYTES_MAX {
+        return Err(Value::error(format!(
+            "TOOLARGE a pattern is at most {} bytes",
+            2 * limits::KEY_BYTES_MAX
+        )));
+    }
+    Ok(a.copy(at))
 }
 
 pub(super) fn dbsize(_: &'static Command, _: &Args<'_>) -> Parsed {
@@ -131,7 +143,7 @@ pub(super) fn scan(_: &'static Command, a: &Args<'_>) -> Parsed {
     while at < a.len() {
         let (option, argument) = (word(&a[at]), a.at(at + 1).ok_or_else(syntax)?);
         match option.as_str() {
-            "MATCH" => pattern = Some(a.copy(at + 1)),
+            "MATCH" => pattern = Some(glob(a, at + 1)?),
             "COUNT" => {
                 let number = integer(argument).map_err(|_| not_integer())?;
                 count = u64::try_from(number).ok().filter(|count| *count > 0).ok_or_else(syntax)?;
