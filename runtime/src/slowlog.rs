@@ -56,13 +56,8 @@ impl Slowlog {
         let mut log = self.lock();
         match sub {
             "get" => {
-                let count = match a.at(2) {
-                    Some(count) => integer(count)?,
-                    None => 10,
-                };
-                if count < -1 {
-                    return Err(err("count should be greater than or equal to -1"));
-                }
+                let count = a.at(2).map_or(Ok(10), integer).ok().filter(|count| *count >= -1);
+                let count = count.ok_or_else(|| err("count should be greater than or equal to -1"))?;
                 let count = usize::try_from(count).unwrap_or(ENTRIES_MAX);
                 Ok(Value::Array(log.entries.iter().take(count).map(entry).collect()))
             }

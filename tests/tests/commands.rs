@@ -161,6 +161,26 @@ const TABLE: &[(&str, &str)] = &[
     ("RENAME a b", "CROSSSLOT"),
     ("RENAMENX a b", "CROSSSLOT"),
     ("COPY a b", "CROSSSLOT"),
+    ("MEMORY USAGE k", "=(integer) 98"),
+    ("WAIT 1 100", "=(integer) 1"),
+    ("SLOWLOG LEN", "(integer)"),
+    ("LATENCY LATEST", ""),
+    ("CLIENT LIST", "id="),
+    ("CLIENT INFO", "resp=2"),
+    ("CLIENT NO-TOUCH on", "=OK"),
+    ("DEBUG SLEEP 0.01", "=OK"),
+    ("DEBUG SLEEP x", "=OK"),
+    ("DEBUG JMAP", "unknown subcommand"),
+    ("CLUSTER NODES", "myself,master"),
+    ("CLUSTER SHARDS", "slots"),
+    ("CLUSTER COUNTKEYSINSLOT 12182", "=(integer) 0"),
+    ("SET foo x", "=OK"),
+    ("CLUSTER COUNTKEYSINSLOT 12182", "=(integer) 1"),
+    ("CLUSTER GETKEYSINSLOT 12182 5", "=foo"),
+    ("CLUSTER GETKEYSINSLOT 12182 0", "="),
+    ("CLUSTER GETKEYSINSLOT 16384 1", "Invalid slot"),
+    ("CLUSTER COUNTKEYSINSLOT x", "not an integer"),
+    ("RANGE [fon (fop", "=foo"),
     ("SELECT 0", "=OK"),
     ("SELECT 1", "DB index is out of range"),
     ("COMMAND COUNT", "(integer)"),
@@ -200,6 +220,27 @@ fn commands_answer_as_redis_does() {
     }
     scan_finds_every_key(&cluster);
     limits_and_broken_protocol(&cluster);
+    clients_are_listed_and_killed(&cluster);
+}
+
+fn clients_are_listed_and_killed(cluster: &Cluster) {
+    let mut one = connect(cluster.clients[0]).expect("node 1 is up");
+    let mut other = connect(cluster.clients[0]).expect("node 1 is up");
+    run(&mut other, "CLIENT SETNAME other");
+    let id = run(&mut other, "CLIENT ID").replace("(integer) ", "");
+    let listed = run(&mut one, &format!("CLIENT LIST ID {id}"));
+    assert!(listed.contains(&format!("id={id} ")) && listed.contains("name=other "), "{listed}");
+    assert_eq!(run(&mut one, &format!("CLIENT KILL ID {id}")), "(integer) 1");
+    let gone = run(&mut other, "PING");
+    assert!(!gone.contains("PONG"), "a killed connection answers nothing: {gone}");
+    support::wait_for("the killed to leave the list", || {
+        run(&mut connect(cluster.clients[0])?, &format!("CLIENT LIST ID {id}")).is_empty().then_some(())
+    });
+    // Whoever kills itself has its answer first.
+    let own = run(&mut one, "CLIENT ID").replace("(integer) ", "");
+    assert_eq!(run(&mut one, &format!("CLIENT KILL ID {own} SKIPME yes")), "(integer) 0");
+    assert_eq!(run(&mut one, &format!("CLIENT KILL ID {own} SKIPME no")), "(integer) 1");
+    assert!(!run(&mut one, "PING").contains("PONG"));
 }
 
 fn scan_finds_every_key(cluster: &Cluster) {
