@@ -7,7 +7,6 @@ use crate::rules::slots::slot_of;
 use crate::store::{Lookup, Lsn, Pressure};
 use crate::wire::{Answer, Refusal};
 use alloc::collections::VecDeque;
-use alloc::vec::Vec;
 use bytes::Bytes;
 
 /// A request that needs the accepted record.
