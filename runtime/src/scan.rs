@@ -18,6 +18,8 @@ use std::sync::{Mutex, PoisonError};
 const KEYS_BYTES_MAX: usize = 128 << 20;
 /// Bytes of keys in one answer of SCAN, whatever its COUNT.
 const SCAN_BYTES_MAX: usize = 4 << 20;
+/// Records without a value that one SCAN passes over beside its COUNT.
+const EMPTY_MAX: usize = 4_096;
 /// Cursors whose keys a node remembers.
 const CURSORS_MAX: usize = 1_024;
 
@@ -236,7 +238,8 @@ pub async fn walk(pipeline: &mut Pipeline, level: Level, walk: &Walk, cursors: &
     answer.unwrap_or_else(reply::failure)
 }
 
-/// SCAN: pages of the key space until `count` keys have been looked at. COUNT bounds the work, whatever MATCH leaves.
+/// SCAN: pages of the key space until `count` keys have been looked at. COUNT bounds the work, whatever MATCH leaves; what
+/// is deleted is passed over, up to a bound of its own.
 async fn scan(
     walker: &mut Walker<'_>,
     cursor: u64,
@@ -250,15 +253,21 @@ async fn scan(
         None => None,
     };
     let (mut found, mut bytes, mut seen) = (Vec::new(), 0, 0);
-    while seen < count && bytes <= SCAN_BYTES_MAX {
+    let (mut limit, mut empty) = (count.clamp(10, limits::SCAN_PAGE_MAX), 0);
+    while seen < count && bytes <= SCAN_BYTES_MAX && empty < EMPTY_MAX {
         // A cursor is of a place where a key was, not of one that a seek has made up: the seek is done again behind it.
         let Some(from) = position.take().and_then(|from| filter.seek(from)) else {
             break;
         };
-        let limit = (count - seen).clamp(10, limits::SCAN_PAGE_MAX);
         let page = walker.page(&from, limit, &Wanted::default()).await?;
-        // A page without keys was work, too: what is deleted was looked at.
-        seen += limit;
+        if page.entries.is_empty() {
+            // Only what is deleted or expired was there: larger pages pass over it sooner.
+            empty += limit;
+            limit = (limit * 4).min(limits::SCAN_PAGE_MAX);
+        } else {
+            seen += limit;
+            limit = count.saturating_sub(seen).clamp(10, limits::SCAN_PAGE_MAX);
+        }
         for entry in page.entries.into_iter().filter(|entry| strings && filter.takes(entry)) {
             bytes += entry.key.len() + 64;
             found.push(Value::Bulk(entry.key));

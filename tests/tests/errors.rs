@@ -8,7 +8,7 @@ use support::{Cluster, connect, wait_for};
 
 /// `(first word, how it comes about, file of the test, its function)`.
 const TABLE: &[(&str, &str, &str, &str)] = &[
-    ("UNAVAILABLE", "two of three nodes are killed", "tests/tests/errors.rs", "errors_of_a_cluster"),
+    ("UNAVAILABLE", "two of three nodes are killed", "tests/tests/errors.rs", "without_a_majority"),
     (
         "TIMEOUT",
         "a retry comes after its key's memory",
@@ -51,7 +51,7 @@ fn every_documented_error_has_its_test() {
 #[test]
 fn errors_of_a_cluster() {
     let floors = ["--consistency-floor", "money:=causal,order:=strong"];
-    let mut cluster = Cluster::start_with("errors", &floors);
+    let cluster = Cluster::start_with("errors", &floors);
     let ask = |node: usize, level: &str, line: &str| -> Result<Value, String> {
         let mut connection = connect(cluster.clients[node]).ok_or("not connected")?;
         redis::cmd("CONSISTENCY").arg(level).query::<()>(&mut connection).map_err(|e| e.to_string())?;
@@ -65,7 +65,7 @@ fn errors_of_a_cluster() {
     let long = format!("SET {} v", "k".repeat(64 * 1024 + 1));
     let table = [
         ("strong", long.as_str(), "TOOLARGE"),
-        ("strong", "RENAME a b", "CROSSSLOT"),
+        ("strong", "RENAME a b", "same slot"),
         ("strong", "IDEMPOTENT ffffffff-ffff-7000-8000-000000000001 INCR n", "CLOCKSKEW"),
         ("strong", "SESSION ffffffffffffffff", "CLOCKSKEW"),
         ("eventual", "SET money:1 v", "BELOWFLOOR"),
@@ -97,6 +97,11 @@ fn errors_of_a_cluster() {
     }
     let floor = ask(0, "strong", "CONFIG GET samara-consistency-floor").expect("a setting");
     assert!(format!("{floor:?}").contains("money:=causal,order:=strong"), "{floor:?}");
+}
+
+#[test]
+fn without_a_majority_nothing_strong_is_done() {
+    let mut cluster = Cluster::start("no-majority");
     (1..3).for_each(|node| cluster.kill(node));
     let ports = cluster.clients.clone();
     let refused = wait_for("a certain refusal", || {
