@@ -344,7 +344,7 @@ fn a_range_is_walked_in_either_order_with_pages_of_any_size() {
     let keys: Vec<String> =
         (0..60).map(|i| format!("k{i:02}")).chain((0..80).map(|i| format!("{{t}}{i:02}"))).collect();
     for key in &keys {
-        cluster.ask(0, Level::Strong, key, set(key)).expect("a write");
+        cluster.ask(0, Level::Strong, key, set(key.clone())).expect("a write");
     }
     cluster.ask(0, Level::Strong, "k20", KeyOp::Delete { want_old: false }).expect("a delete");
     let live: Vec<&String> = keys.iter().filter(|key| *key != "k20").collect();
