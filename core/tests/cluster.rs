@@ -2,9 +2,10 @@
 //! has to work.
 
 use bytes::Bytes;
+use samara_core::base::limits::OPERATIONS_MAX;
 use samara_core::base::{
     Address, Body, ClusterId, Config, Epoch, Expiry, Failure, Hlc, Instant, KeyOp, Level, Member, NodeId,
-    Now, Outcome, Reply, Request, Response, ShardId, Slot, WallTime, When,
+    Now, Outcome, Reply, Request, Response, ShardId, Slot, WallTime, Wanted, When,
 };
 use samara_core::io::{
     DiskError, DiskErrorKind, DiskOp, DiskResult, FileInfo, FileName, Input, Outbox, Output, Tag,
@@ -14,12 +15,17 @@ use samara_core::store::StoreOptions;
 use samara_core::wire::Envelope;
 use std::collections::{BTreeMap, VecDeque};
 
+/// Files by name, and whether there is no room for more.
 #[derive(Default)]
-struct Disk(BTreeMap<FileName, Vec<u8>>);
+struct Disk(BTreeMap<FileName, Vec<u8>>, bool);
 
 impl Disk {
     fn perform(&mut self, op: DiskOp) -> DiskResult {
         match op {
+            DiskOp::Create { file, .. } if self.1 => {
+                let error = DiskError { kind: DiskErrorKind::Full, text: format!("{file}: no space left") };
+                return DiskResult::Failed(error);
+            }
             DiskOp::Create { file, preallocate } => {
                 assert!(self.0.insert(file, vec![0; preallocate as usize]).is_none(), "{file} exists");
             }
@@ -88,6 +94,7 @@ impl Cluster {
                     ..StoreOptions::default()
                 },
                 promises_max: 64,
+                floors: samara_core::rules::floor::Floors::default(),
             })
             .collect();
         let mut cluster = Self {
@@ -302,7 +309,7 @@ fn a_scan_pages_through_all_live_keys_once() {
     let mut found = Vec::new();
     let mut next = Some((Slot(0), None));
     while let Some((slot, after)) = next {
-        let body = Body::Scan { slot, after, limit: 40 };
+        let body = Body::Scan { slot, after, limit: 40, wanted: Wanted::default() };
         let request = Request { level: Level::Strong, session: Hlc(0), idempotency: None, body };
         let Ok(Response::Page(page)) = cluster.request(1, request) else { panic!("a page") };
         found.extend(page.entries.into_iter().map(|entry| entry.key));
@@ -312,4 +319,105 @@ fn a_scan_pages_through_all_live_keys_once() {
     let before = found.len();
     found.dedup();
     assert_eq!((before, found.len()), (249, 249));
+}
+
+/// All pages of a walk.
+fn walk(cluster: &mut Cluster, from: Slot, limit: u32, wanted: &Wanted) -> Vec<(Slot, String, Bytes)> {
+    let (mut found, mut next) = (Vec::new(), Some((from, None)));
+    while let Some((slot, after)) = next {
+        let body = Body::Scan { slot, after, limit, wanted: wanted.clone() };
+        let request = Request { level: Level::Strong, session: Hlc(0), idempotency: None, body };
+        let Ok(Response::Page(page)) = cluster.request(1, request) else { panic!("a page") };
+        assert!(page.entries.len() <= limit as usize);
+        let shown = |key: &Bytes| String::from_utf8_lossy(key).into_owned();
+        found.extend(page.entries.into_iter().map(|entry| (entry.slot, shown(&entry.key), entry.value)));
+        next = page.next;
+    }
+    found
+}
+
+#[test]
+fn a_range_is_walked_in_either_order_with_pages_of_any_size() {
+    let mut cluster = Cluster::start(3);
+    cluster.run_ms(50);
+    // Many slots with a few keys, and one slot with many.
+    let keys: Vec<String> =
+        (0..60).map(|i| format!("k{i:02}")).chain((0..80).map(|i| format!("{{t}}{i:02}"))).collect();
+    for key in &keys {
+        cluster.ask(0, Level::Strong, key, set(key.clone())).expect("a write");
+    }
+    cluster.ask(0, Level::Strong, "k20", KeyOp::Delete { want_old: false }).expect("a delete");
+    let live: Vec<&String> = keys.iter().filter(|key| *key != "k20").collect();
+    let tag = samara_core::rules::slots::slot_of(b"{t}");
+    let table = [
+        ("", None, false),
+        ("k", None, false),
+        ("k1", Some("k3"), false),
+        ("", Some("k05"), false),
+        ("{t}", Some("{t}~"), true),
+        ("{t}30", Some("{t}50"), true),
+        ("{t}30", Some("{t}50"), false),
+        ("x", Some("y"), false),
+        ("k3", Some("k1"), false),
+    ];
+    for (low, high, one_slot) in table {
+        let mut expected: Vec<&String> = live.clone();
+        expected.retain(|key| key.as_str() >= low && high.is_none_or(|high| key.as_str() < high));
+        expected.sort();
+        for (reverse, limit) in [(false, 1), (false, 7), (false, 1000), (true, 1), (true, 7), (true, 1000)] {
+            let high = high.map(Bytes::from);
+            let wanted = Wanted { low: low.into(), high, reverse, one_slot, values: true, dead: false };
+            let from = match (one_slot, reverse) {
+                (true, _) => tag,
+                (false, true) => Slot(Slot::COUNT - 1),
+                (false, false) => Slot(0),
+            };
+            let found = walk(&mut cluster, from, limit, &wanted);
+            let place = |found: &(Slot, String, Bytes)| (found.0, found.1.clone());
+            let ordered = found.is_sorted_by(|a, b| (place(a) < place(b)) != reverse);
+            assert!(ordered, "{wanted:?} in pages of {limit}");
+            assert!(
+                found.iter().all(|(_, key, value)| key.as_bytes() == &value[..]),
+                "values are those of the keys"
+            );
+            let mut keys: Vec<&String> = found.iter().map(|(_, key, _)| key).collect();
+            keys.sort();
+            assert_eq!(keys, expected, "{wanted:?} in pages of {limit}");
+        }
+    }
+    let wanted = Wanted { dead: true, ..Wanted::default() };
+    let found = walk(&mut cluster, Slot(0), 50, &wanted);
+    assert!(found.iter().any(|(_, key, _)| key == "k20"), "what is deleted is listed where it is wanted");
+    assert!(found.iter().all(|(_, _, value)| value.is_empty()), "no values where none are wanted");
+}
+
+#[test]
+fn an_operation_too_many_is_refused() {
+    let mut cluster = Cluster::start(3);
+    cluster.run_ms(50);
+    let ask = |cluster: &mut Cluster, number: usize| {
+        let body = Body::Key { key: Bytes::from(format!("k{number}")), op: KeyOp::Read };
+        let request = Request { level: Level::Strong, session: Hlc(0), idempotency: None, body };
+        let deadline = cluster.now().mono.plus_ms(1_000);
+        cluster.step(0, Input::Client { tag: Tag(number as u64), request, deadline });
+    };
+    // Nothing is delivered meanwhile: all of them wait.
+    (0..OPERATIONS_MAX).for_each(|number| ask(&mut cluster, number));
+    assert!(cluster.replies.is_empty());
+    ask(&mut cluster, OPERATIONS_MAX);
+    let reply = cluster.replies.remove(&Tag(OPERATIONS_MAX as u64)).expect("it is answered at once");
+    assert_eq!(reply.result, Err(Failure::Overloaded));
+}
+
+#[test]
+fn a_full_disk_refuses_writes_and_still_reads() {
+    let mut cluster = Cluster::start(3);
+    cluster.run_ms(50);
+    cluster.ask(0, Level::Strong, "first", set("v")).expect("a write");
+    cluster.disks.iter_mut().for_each(|disk| disk.1 = true);
+    let value = vec![b'x'; 3_000];
+    let refused =
+        (0..500).find_map(|i| cluster.ask(0, Level::Strong, &format!("k{i}"), set(value.clone())).err());
+    assert_eq!(refused, Some(Failure::DiskFull));
+    assert_eq!(cluster.read(1, Level::Strong, "first"), Ok(Some(Bytes::from_static(b"v"))));
 }

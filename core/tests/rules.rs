@@ -182,6 +182,7 @@ impl Plain {
                     When::Absent => was.is_none(),
                     When::Present => was.is_some(),
                     When::Equals(wanted) => was.as_deref() == Some(&wanted[..]),
+                    When::Version(_) => unreachable!("plain values have no versions"),
                 };
                 if !holds {
                     return false;

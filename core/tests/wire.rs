@@ -4,8 +4,8 @@ use bytes::Bytes;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use samara_core::base::{
-    Address, Applied, Epoch, ExpireWhen, Expiry, Failure, Hlc, KeyOp, NodeId, OpId, Outcome, Record,
-    Rejection, RequestId, Response, ShardId, Slot, Stamp, StartNumber, When,
+    Address, Applied, Epoch, ExpireWhen, Expiry, Failure, Hlc, KeyOp, Level, NodeId, OpId, Outcome, Record,
+    Rejection, RequestId, Response, ShardId, Slot, Stamp, StartNumber, Wanted, When,
 };
 use samara_core::wire::codec::{BODY_BYTES_MAX, HEADER_BYTES};
 use samara_core::wire::{
@@ -84,7 +84,13 @@ fn samples() -> Vec<(&'static str, Message)> {
         ("forward", forward(KeyOp::Add(5))),
         (
             "scan",
-            Message::Scan { request, slot: Slot(300), after: Some(text("a")), limit: 100, values: false },
+            Message::Scan {
+                request,
+                slot: Slot(300),
+                after: Some(text("a")),
+                limit: 100,
+                wanted: Wanted { low: text("b"), high: Some(text("c")), values: true, ..Wanted::default() },
+            },
         ),
         ("ping", Message::Ping { ceiling: Hlc::from_ms(1_100) }),
         ("pong", Message::Pong { ceiling: Hlc::from_ms(1_100) }),
@@ -119,6 +125,7 @@ fn operations() -> Vec<KeyOp> {
         set(Expiry::Keep, When::Absent),
         set(Expiry::At(9), When::Present),
         set(Expiry::After(9), When::Equals(text("old"))),
+        set(Expiry::Clear, When::Version(stamp(1_000, 3))),
         KeyOp::Delete { want_old: true },
         KeyOp::Add(-5),
         KeyOp::AddFloat(text("0.5")),
@@ -151,6 +158,7 @@ fn answers() -> Vec<Answer> {
         Failure::ClockSkew,
         Failure::DiskFull,
         Failure::TooLarge,
+        Failure::BelowFloor(Level::Causal),
     ];
     let rejections = [
         Rejection::NotInteger,
@@ -381,8 +389,8 @@ fn any_message() -> impl Strategy<Value = Message> {
                 op,
                 patience_ms
             }),
-        (request(), slot(), after(), any::<u32>(), any::<bool>()).prop_map(
-            |(request, slot, after, limit, values)| Message::Scan { request, slot, after, limit, values }
+        (request(), slot(), after(), any::<u32>(), wanted()).prop_map(
+            |(request, slot, after, limit, wanted)| Message::Scan { request, slot, after, limit, wanted }
         ),
         ceiling().prop_map(|ceiling| Message::Ping { ceiling }),
         ceiling().prop_map(|ceiling| Message::Pong { ceiling }),

@@ -1,8 +1,9 @@
 //! How a node is set up: flags over environment over file over defaults.
 
-use crate::commands::parse_level;
+use crate::commands::{level_name, parse_level};
 use clap::Args;
 use samara_core::base::{ClusterId, Config, Epoch, Level, Member, NodeId, config::TOKENS_DEFAULT};
+use samara_core::rules::floor::Floors;
 use samara_core::store::Durability;
 use serde::Deserialize;
 use std::path::PathBuf;
@@ -33,6 +34,8 @@ pub struct NodeConfig {
     pub replication: u8,
     /// Level that connections begin with.
     pub level: Level,
+    /// The weakest level by key prefix.
+    pub floors: Vec<(String, Level)>,
     /// When a write counts as durable.
     pub durability: Durability,
     /// Shards of the process.
@@ -69,6 +72,17 @@ impl NodeConfig {
             members: self.members.iter().map(member).collect(),
             replication: self.replication,
         }
+    }
+
+    /// The floors for the core.
+    pub fn floors(&self) -> Floors {
+        Floors::new(self.floors.iter().map(|(prefix, level)| (prefix.clone().into(), *level)).collect())
+    }
+
+    /// The floors as the flag says them.
+    pub fn floors_text(&self) -> String {
+        let one = |(prefix, level): &(String, Level)| format!("{prefix}={}", level_name(*level));
+        self.floors.iter().map(one).collect::<Vec<_>>().join(",")
     }
 
     /// The durability as the flag says it.
@@ -120,6 +134,10 @@ pub struct NodeFlags {
     /// Level that connections begin with: strong, causal or eventual; also CONSISTENCY_LEVEL (default: strong).
     #[arg(long, env = "SAMARA_CONSISTENCY")]
     pub consistency: Option<String>,
+    /// The weakest level at which keys may be used, the same for every node: `LEVEL` for all keys, `PREFIX=LEVEL` for those
+    /// that begin so (the longest prefix counts), separated by commas. What is asked below it is refused (default: none).
+    #[arg(long, env = "SAMARA_CONSISTENCY_FLOOR")]
+    pub consistency_floor: Option<String>,
     /// Shards of the process, 1 to 64, the same for every node: fixed when the data directory is made (default: 1).
     #[arg(long, env = "SAMARA_SHARDS")]
     pub shards: Option<u16>,
@@ -157,6 +175,7 @@ struct File {
     zone: Option<String>,
     replication_factor: Option<u8>,
     consistency: Option<String>,
+    consistency_floor: Option<String>,
     shards: Option<u16>,
     durability: Option<String>,
     max_clients: Option<u64>,
@@ -165,6 +184,31 @@ struct File {
 /// Reads a level.
 pub fn level(text: &str) -> Result<Level, String> {
     parse_level(text).ok_or_else(|| format!("--consistency {text}: give strong, causal or eventual"))
+}
+
+/// Reads floors: `LEVEL` or `PREFIX=LEVEL`, separated by commas.
+pub fn floors(text: &str) -> Result<Vec<(String, Level)>, String> {
+    let one = |item: &str| {
+        let (prefix, name) = item.rsplit_once('=').unwrap_or(("", item));
+        let level = parse_level(name).ok_or_else(|| {
+            format!("--consistency-floor {item}: give LEVEL or PREFIX=LEVEL, with strong, causal or eventual")
+        })?;
+        Ok((prefix.to_string(), level))
+    };
+    if text.is_empty() { Ok(Vec::new()) } else { text.split(',').map(one).collect() }
+}
+
+/// Connections do not begin at a level that no key without a prefix of its own may be used at.
+pub fn level_above_floor(level: Level, floors: &[(String, Level)]) -> Result<Level, String> {
+    let of_all = floors.iter().rev().find(|(prefix, _)| prefix.is_empty());
+    match of_all {
+        Some((_, floor)) if level < *floor => Err(format!(
+            "--consistency {}: it is below --consistency-floor {}; give that or a stronger one",
+            level_name(level),
+            level_name(*floor)
+        )),
+        _ => Ok(level),
+    }
 }
 
 /// Reads a durability.
@@ -268,6 +312,7 @@ impl NodeFlags {
         if !(1..=64).contains(&shards) {
             return Err(format!("--shards {shards}: give 1 to 64"));
         }
+        let floors = floors(self.consistency_floor.or(file.consistency_floor).as_deref().unwrap_or(""))?;
         let max_clients = self.max_clients.or(file.max_clients).unwrap_or(MAX_CLIENTS);
         if max_clients == 0 {
             return Err("--max-clients 0: give at least 1".into());
@@ -277,7 +322,8 @@ impl NodeFlags {
             cluster: cluster_id(&members),
             members,
             replication: replication.ok_or_else(|| format!("--replication-factor {factor}: give 1 to 7"))?,
-            level: level(consistency.as_deref().unwrap_or("strong"))?,
+            level: level_above_floor(level(consistency.as_deref().unwrap_or("strong"))?, &floors)?,
+            floors,
             durability: durability(self.durability.or(file.durability).as_deref().unwrap_or("sync"))?,
             shards,
             data: self.data.or(file.data).unwrap_or_else(|| PathBuf::from("samara-data")),
@@ -367,6 +413,17 @@ mod tests {
             assert!(durability(bad).is_err(), "{bad:?}");
         }
         assert_eq!(level("CAUSAL"), Ok(Level::Causal));
+        let read = floors("causal,user:=strong,a=b=EVENTUAL").expect("good floors");
+        let floor = |prefix: &str, level| (prefix.to_string(), level);
+        assert_eq!(
+            read,
+            [floor("", Level::Causal), floor("user:", Level::Strong), floor("a=b", Level::Eventual)]
+        );
+        assert!(level_above_floor(Level::Eventual, &read).is_err());
+        assert_eq!(level_above_floor(Level::Causal, &read), Ok(Level::Causal));
+        for bad in ["weak", "user:=", "causal,", "user:=strong,x=y"] {
+            assert!(floors(bad).is_err_and(|reason| reason.contains("--consistency-floor")), "{bad:?}");
+        }
         assert!(level("weak").is_err_and(|reason| reason.contains("--consistency weak")));
     }
 }

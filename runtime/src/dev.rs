@@ -24,6 +24,9 @@ pub(crate) struct Dev {
     /// Level that connections begin with: strong, causal or eventual.
     #[arg(long, default_value = "strong")]
     consistency: String,
+    /// The weakest level at which keys may be used: LEVEL for all, PREFIX=LEVEL for those that begin so, with commas between.
+    #[arg(long, default_value = "")]
+    consistency_floor: String,
     /// When a write is acknowledged: sync (after fdatasync) or interval:MS.
     #[arg(long, default_value = "sync")]
     durability: String,
@@ -70,12 +73,14 @@ fn node_config(dev: &Dev, data: &Path, index: u16) -> Result<NodeConfig, String>
         client: ("127.0.0.1".into(), dev.base_port + node),
         zone: String::new(),
     };
+    let floors = config::floors(&dev.consistency_floor)?;
     Ok(NodeConfig {
         id: index + 1,
         cluster: ClusterId(u128::from(dev.nodes)),
         members: (0..dev.nodes).map(member).collect(),
         replication: 3,
-        level: config::level(&dev.consistency)?,
+        level: config::level_above_floor(config::level(&dev.consistency)?, &floors)?,
+        floors,
         durability: config::durability(&dev.durability)?,
         shards: 1,
         data: data.join(format!("node-{}", index + 1)),

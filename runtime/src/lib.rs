@@ -3,6 +3,8 @@
 //! Nothing here decides anything about consistency: bytes come in, inputs go to the core, outputs are carried out.
 #![forbid(unsafe_code)]
 
+pub mod clients;
+pub mod cluster;
 pub mod commands;
 pub mod config;
 pub mod connection;
@@ -16,8 +18,10 @@ pub mod listen;
 #[cfg(not(madsim))]
 pub mod node;
 pub mod peers;
+pub mod range;
 pub mod reply;
 pub mod resp;
 pub mod scan;
 pub mod server;
+pub mod slowlog;
 pub mod stats;

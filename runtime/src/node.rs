@@ -1,10 +1,12 @@
 //! A running node: its shards, its ports, its end.
 
+use crate::clients::Clients;
 use crate::config::NodeConfig;
 use crate::disk::files::FileDisk;
 use crate::driver::{Driver, End};
 use crate::inbox::Shard;
 use crate::peers::{self, Peers};
+use crate::scan::Cursors;
 use crate::server::{Server, Stop};
 use crate::stats::Stats;
 use crate::{http, listen};
@@ -93,7 +95,10 @@ pub fn start(node: &NodeConfig, ports: Ports) -> Result<Running, String> {
         config: cluster,
         addresses,
         durability: node.durability_text(),
+        floors: node.floors_text(),
         max_clients: node.max_clients,
+        clients: Clients::default(),
+        cursors: Cursors::default(),
         stop: Stop::default(),
     });
     let unready = Arc::new(AtomicUsize::new(usize::from(node.shards)));
@@ -177,6 +182,7 @@ impl ShardJob {
             seed: seed(),
             store: StoreOptions { durability: self.node.durability, ..StoreOptions::default() },
             promises_max: limits::PROMISES_MAX,
+            floors: self.node.floors(),
         };
         let inbox = server.shards[usize::from(self.shard)].clone();
         let driver = Driver::new(options, inbox, self.disk, outgoing, server.stats.clone());

@@ -2,7 +2,8 @@
 
 use crate::resp::Value;
 use bytes::Bytes;
-use samara_core::base::{Failure, Hlc, Outcome, Rejection, Response};
+use samara_core::base::{Failure, Hlc, Level, Outcome, Rejection, Response};
+use samara_core::rules::register::parse_integer;
 
 /// How the answer of one operation is worded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,9 +35,29 @@ pub enum Shape {
     },
     /// META.
     Meta,
+    /// OBJECT ENCODING.
+    Encoding,
+    /// OBJECT IDLETIME: seconds since the last write, for reads leave no trace.
+    Idle,
+    /// MEMORY USAGE of a key of so many bytes.
+    Memory(usize),
     /// This error if the key is there, else null.
     Refuse(&'static str),
+    /// This if the key is there, else the error that says it is not.
+    Present(Fixed),
 }
+
+/// A reply that is known but for whether the key is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fixed {
+    /// OK.
+    Ok,
+    /// A number.
+    Integer(i64),
+}
+
+/// What a record takes beside its key and value, roughly: stamps, expiry, one remembered operation.
+const RECORD_BYTES: usize = 96;
 
 /// The error of a failure, with what to do.
 pub fn failure(failure: Failure) -> Value {
@@ -53,6 +74,12 @@ pub fn failure(failure: Failure) -> Value {
             "DISKFULL not applied: no space left on a replica's disk; delete keys or add space"
         }
         Failure::TooLarge => "TOOLARGE not applied: a key is at most 64 KiB, a value at most 16 MiB",
+        Failure::BelowFloor(Level::Strong) => {
+            "BELOWFLOOR not applied: this key's floor is strong; ask at that level: CONSISTENCY strong"
+        }
+        Failure::BelowFloor(_) => {
+            "BELOWFLOOR not applied: this key's floor is causal; ask at that level or strong: CONSISTENCY causal"
+        }
     })
 }
 
@@ -82,7 +109,12 @@ pub fn word(shape: Shape, result: Result<Response, Failure>) -> Value {
                 (Value::text("ttl_ms"), ttl(expires_at, now_ms, 1, false)),
                 (Value::text("size"), Value::Integer(value.len() as i64)),
             ]),
+            Shape::Encoding => Value::text(encoding(&value)),
+            Shape::Idle => Value::Integer((now_ms.saturating_sub(version.hlc.ms()) / 1_000) as i64),
+            Shape::Memory(key) => Value::Integer((key + value.len() + RECORD_BYTES) as i64),
             Shape::Refuse(error) => Value::error(error),
+            Shape::Present(Fixed::Ok) => Value::Status("OK"),
+            Shape::Present(Fixed::Integer(number)) => Value::Integer(number),
             _ => Value::Bulk(value),
         },
         Ok(Response::Absent { .. }) => match shape {
@@ -90,9 +122,19 @@ pub fn word(shape: Shape, result: Result<Response, Failure>) -> Value {
             Shape::Range(..) => Value::Bulk(Bytes::new()),
             Shape::Type => Value::Status("none"),
             Shape::Ttl { .. } => Value::Integer(-2),
+            Shape::Present(_) => Value::error("ERR no such key"),
             _ => Value::Null,
         },
         Ok(Response::Page(_)) => Value::error("ERR a page where a value was expected"),
+    }
+}
+
+/// The encoding that Redis would choose for a value that is set.
+fn encoding(value: &[u8]) -> &'static str {
+    match value.len() {
+        0..=20 if parse_integer(value).is_some() => "int",
+        0..=44 => "embstr",
+        _ => "raw",
     }
 }
 

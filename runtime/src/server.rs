@@ -1,14 +1,15 @@
 //! What all connections of a node share, and what they are told about it.
 
+use crate::clients::Clients;
 use crate::commands::{err, help, level_name, word};
 use crate::glob;
 use crate::inbox::Shard;
 use crate::resp::{Args, Value};
+use crate::scan::Cursors;
 use crate::stats::Stats;
 use bytes::Bytes;
-use samara_core::base::{Config, Level, NodeId, Slot};
+use samara_core::base::{Config, Level, NodeId};
 use samara_core::rules::ring::SlotTable;
-use samara_core::rules::slots::slot_of;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -33,8 +34,14 @@ pub struct Server {
     pub addresses: BTreeMap<NodeId, (String, u16)>,
     /// How long a commit may wait for its sync, as CONFIG GET says it.
     pub durability: String,
+    /// The floors of key spaces, as the flag says them.
+    pub floors: String,
     /// Client connections at a time.
     pub max_clients: u64,
+    /// Who is connected.
+    pub clients: Clients,
+    /// The latest cursors of SCAN.
+    pub cursors: Cursors,
     /// Told when the node stops.
     pub stop: Stop,
 }
@@ -130,8 +137,10 @@ impl Server {
             ("databases", "1".into()),
             ("maxclients", self.max_clients.to_string()),
             ("maxmemory", "0".into()),
+            ("slowlog-log-slower-than", crate::slowlog::SLOWER_THAN.as_micros().to_string()),
             ("save", String::new()),
             ("samara-consistency", level_name(self.level).into()),
+            ("samara-consistency-floor", self.floors.clone()),
             ("samara-durability", self.durability.clone()),
             ("samara-replication", self.config.replication.to_string()),
         ];
@@ -156,61 +165,4 @@ impl Server {
             _ => Ok(help("CONFIG", "GET RESETSTAT SET")),
         }
     }
-
-    /// CLUSTER.
-    pub fn cluster(&self, sub: &str, a: &Args<'_>) -> Result<Value, Value> {
-        match sub {
-            "keyslot" => Ok(Value::Integer(i64::from(slot_of(&a[2]).0))),
-            "myid" => Ok(Value::text(node_name(self.node))),
-            "info" => Ok(Value::Verbatim(Bytes::from(format!(
-                "cluster_enabled:1\r\ncluster_state:ok\r\ncluster_slots_assigned:16384\r\ncluster_slots_ok:16384\r\n\
-                 cluster_known_nodes:{0}\r\ncluster_size:{0}\r\ncluster_current_epoch:{1}\r\n",
-                self.config.members.len(),
-                self.config.epoch.0
-            )))),
-            "slots" => Ok(self.slots()),
-            _ => Ok(help("CLUSTER", "INFO KEYSLOT MYID SLOTS")),
-        }
-    }
-
-    /// The replicas of a slot, as `host:port`.
-    pub fn replicas(&self, slot: Slot) -> Vec<Value> {
-        let address = |node: &NodeId| {
-            let (host, port) = self.addresses.get(node).cloned().unwrap_or_default();
-            Value::text(format!("{host}:{port}"))
-        };
-        self.table.replicas(slot).iter().map(address).collect()
-    }
-
-    /// Ranges of slots with equal replicas.
-    fn slots(&self) -> Value {
-        let mut ranges: Vec<(u16, u16, &[NodeId])> = Vec::new();
-        for slot in 0..Slot::COUNT {
-            let replicas = self.table.replicas(Slot(slot));
-            match ranges.last_mut() {
-                Some((_, end, held)) if *held == replicas => *end = slot,
-                _ => ranges.push((slot, slot, replicas)),
-            }
-        }
-        let member = |node: &NodeId| {
-            let (host, port) = self.addresses.get(node).cloned().unwrap_or_default();
-            Value::Array(vec![
-                Value::text(host),
-                Value::Integer(i64::from(port)),
-                Value::text(node_name(*node)),
-                Value::Array(Vec::new()),
-            ])
-        };
-        let range = |(from, to, replicas): (u16, u16, &[NodeId])| {
-            let mut range = vec![Value::Integer(i64::from(from)), Value::Integer(i64::from(to))];
-            range.extend(replicas.iter().map(member));
-            Value::Array(range)
-        };
-        Value::Array(ranges.into_iter().map(range).collect())
-    }
-}
-
-/// A node's name in the form of Redis Cluster: 40 hex digits.
-fn node_name(node: NodeId) -> String {
-    format!("{:040x}", node.0)
 }

@@ -1,5 +1,6 @@
 //! What a process counts for `/metrics` and INFO. Counting an operation is a few relaxed additions.
 
+use crate::slowlog::Slowlog;
 use samara_core::base::{Failure, KeyOp, Level, Response};
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -17,8 +18,8 @@ const BOUNDS_US: [u64; 14] = [
 ];
 const OPERATIONS: [&str; 8] = ["get", "set", "delete", "incr", "append", "setrange", "expire", "scan"];
 const LEVELS: [&str; 3] = ["eventual", "causal", "strong"];
-const OUTCOMES: [&str; 7] =
-    ["ok", "unavailable", "timeout", "overloaded", "clockskew", "diskfull", "toolarge"];
+const OUTCOMES: [&str; 8] =
+    ["ok", "unavailable", "timeout", "overloaded", "clockskew", "diskfull", "toolarge", "belowfloor"];
 
 /// An operation in metrics: a place in `OPERATIONS`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +52,7 @@ fn outcome(result: &Result<Response, Failure>) -> usize {
         Err(Failure::ClockSkew) => 4,
         Err(Failure::DiskFull) => 5,
         Err(Failure::TooLarge) => 6,
+        Err(Failure::BelowFloor(_)) => 7,
     }
 }
 
@@ -89,6 +91,8 @@ pub struct Stats {
     pub request_bytes: AtomicU64,
     /// Bytes of answers that wait to be written.
     pub answer_bytes: AtomicU64,
+    /// The latest slow operations.
+    pub slowlog: Slowlog,
     cells: [[Cell; LEVELS.len()]; OPERATIONS.len()],
     /// The core's counters as the drivers last told them, by shard.
     core: Mutex<BTreeMap<u16, Vec<(&'static str, u64)>>>,
@@ -109,6 +113,7 @@ impl Default for Stats {
             peer_connections_total: AtomicU64::new(0),
             request_bytes: AtomicU64::new(0),
             answer_bytes: AtomicU64::new(0),
+            slowlog: Slowlog::default(),
             cells: Default::default(),
             core: Mutex::default(),
         }
@@ -124,9 +129,11 @@ impl Stats {
         result: &Result<Response, Failure>,
         took: Duration,
     ) {
-        let cell = &self.cells[usize::from(operation.0)][level as usize];
         let micros = took.as_micros() as u64;
+        let (operation, level) = (usize::from(operation.0), level as usize);
+        self.slowlog.note([OPERATIONS[operation], LEVELS[level], OUTCOMES[outcome(result)]], took);
         let bucket = BOUNDS_US.iter().position(|bound| micros <= *bound).unwrap_or(BOUNDS.len());
+        let cell = &self.cells[operation][level];
         cell.outcomes[outcome(result)].fetch_add(1, Ordering::Relaxed);
         cell.buckets[bucket].fetch_add(1, Ordering::Relaxed);
         cell.micros.fetch_add(micros, Ordering::Relaxed);

@@ -3,6 +3,7 @@
 use crate::client::version_of;
 use crate::order::{self, Broken, Witness};
 use crate::plan::{FaultKind, Plan};
+use crate::walks;
 use crate::world::World;
 use bytes::Bytes;
 use samara_check::history::{Answer, Function, History, Level as Judged, Operation, Outcome};
@@ -43,6 +44,9 @@ pub fn finish(world: &mut World) -> Result<(), String> {
         }
     }
     collect(world, &keys)?;
+    let settled = keys.iter().enumerate().filter(|(at, _)| level_of(world, *at) == Level::Strong);
+    let settled: Vec<Bytes> = settled.map(|(_, key)| key.clone()).collect();
+    walks::agree(world, &settled)?;
     check(world)
 }
 
@@ -128,15 +132,20 @@ fn wait(world: &mut World, until: u64, what: &str, done: impl Fn(&World) -> bool
     }
 }
 
-fn request(level: Level, key: &Bytes, op: KeyOp) -> Request {
+pub(crate) fn request(level: Level, key: &Bytes, op: KeyOp) -> Request {
     Request { level, session: Hlc(0), idempotency: None, body: Body::Key { key: key.clone(), op } }
 }
 
 /// Asks until there is an answer; failures are allowed only for a while.
 fn ask(world: &mut World, node: usize, level: Level, key: &Bytes) -> Result<Response, String> {
+    ask_for(world, node, &request(level, key, KeyOp::Read))
+}
+
+/// The same of any request.
+pub(crate) fn ask_for(world: &mut World, node: usize, request: &Request) -> Result<Response, String> {
     let until = world.now + PATIENCE_MS * MS + clock_slack(&world.plan, world.now);
     loop {
-        let tag = world.judge_asks(node, request(level, key, KeyOp::Read));
+        let tag = world.judge_asks(node, request.clone());
         world.run_until(|world| world.now >= until || world.judge_replies.contains_key(&tag))?;
         match world.judge_replies.remove(&tag).map(|reply| reply.result) {
             Some(Ok(response)) => return Ok(response),
@@ -146,7 +155,7 @@ fn ask(world: &mut World, node: usize, level: Level, key: &Bytes) -> Result<Resp
             }
             other => {
                 return Err(format!(
-                    "after healing, {level:?} read of {key:?} at node {} still fails: {other:?}",
+                    "after healing, {request:?} at node {} still fails: {other:?}",
                     node + 1
                 ));
             }

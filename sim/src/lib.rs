@@ -18,4 +18,5 @@ pub mod random;
 pub mod scenario;
 pub mod shrink;
 pub mod situations;
+pub mod walks;
 pub mod world;

@@ -67,6 +67,7 @@ impl Machine {
                 ..StoreOptions::default()
             },
             promises_max: plan.promises as usize,
+            floors: samara_core::rules::floor::Floors::default(),
         };
         let mono_ppm = plan.mono_ppm.get(node as usize).copied().unwrap_or(0);
         Self {

@@ -22,7 +22,7 @@ pub const OF_THE_WORLD: [&str; 10] = [
 
 /// Counters of the core that an ordinary batch of swarm need not reach: they count work, operator errors, or a limit
 /// that no run fills.
-const NOT_DEMANDED: [&str; 15] = [
+const NOT_DEMANDED: [&str; 16] = [
     "peer_misbehaved",
     "ended_overloaded",
     "too_old_refused",
@@ -39,6 +39,7 @@ const NOT_DEMANDED: [&str; 15] = [
     "closed_refused",
     "hint_refused_closed",
     "candidate_below_watermark",
+    "below_floor",
 ];
 
 /// The situations that a large batch of the scenario `swarm` must reach.

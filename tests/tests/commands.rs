@@ -143,10 +143,45 @@ const TABLE: &[(&str, &str)] = &[
     ("GET causal", "=1"),
     ("CONSISTENCY strong", "=OK"),
     ("CONSISTENCY x", "unknown consistency level"),
-    ("IDEMPOTENT 0190d0f0-0000-7000-8000-000000000001 GET k", "writes one key"),
+    ("IDEMPOTENT 0190d0f0-0000-7000-8000-000000000001 GET k", "a command that writes keys"),
+    ("IDEMPOTENT 0190d0f0-0000-7000-8000-000000000001 RENAME {k}a {k}b", "no command of several steps"),
+    ("IDEMPOTENT 0190d0f0-0000-7000-8000-000000000001 PING", "a command that writes keys"),
+    ("IDEMPOTENT 0190d0f0-0000-7000-8000-000000000001", "wrong number of arguments"),
     ("IDEMPOTENT x INCR q", "UUIDv7"),
+    ("IDEMPOTENT 0190d0f0-0000-4000-8000-000000000001 INCR q", "UUIDv7"),
+    ("IDEMPOTENT ffffffff-ffff-7000-8000-000000000001 INCR q", "CLOCKSKEW"),
+    ("GET q", "=(nil)"),
     ("SESSION", ""),
     ("SESSION zz", "not a session token"),
+    ("SESSION +000000000000001", "not a session token"),
+    ("SESSION 00000000000000012", "not a session token"),
+    ("SESSION ffffffffffffffff", "CLOCKSKEW"),
+    ("GET k", "=v"),
+    ("MSETNX a 1 b 2", "same slot"),
+    ("RENAME a b", "same slot"),
+    ("RENAMENX a b", "same slot"),
+    ("COPY a b", "same slot"),
+    ("MEMORY USAGE k", "=(integer) 98"),
+    ("OBJECT IDLETIME k", "(integer)"),
+    ("WAIT 1 100", "=(integer) 1"),
+    ("SLOWLOG LEN", "(integer)"),
+    ("LATENCY LATEST", ""),
+    ("CLIENT LIST", "id="),
+    ("CLIENT INFO", "resp=2"),
+    ("CLIENT NO-TOUCH on", "=OK"),
+    ("DEBUG SLEEP 0.01", "=OK"),
+    ("DEBUG SLEEP x", "=OK"),
+    ("DEBUG JMAP", "unknown subcommand"),
+    ("CLUSTER NODES", "myself,master"),
+    ("CLUSTER SHARDS", "slots"),
+    ("CLUSTER COUNTKEYSINSLOT 12182", "=(integer) 0"),
+    ("SET foo x", "=OK"),
+    ("CLUSTER COUNTKEYSINSLOT 12182", "=(integer) 1"),
+    ("CLUSTER GETKEYSINSLOT 12182 5", "=foo"),
+    ("CLUSTER GETKEYSINSLOT 12182 0", "="),
+    ("CLUSTER GETKEYSINSLOT 16384 1", "Invalid slot"),
+    ("CLUSTER COUNTKEYSINSLOT x", "not an integer"),
+    ("RANGE [fon (fop", "=foo"),
     ("SELECT 0", "=OK"),
     ("SELECT 1", "DB index is out of range"),
     ("COMMAND COUNT", "(integer)"),
@@ -184,19 +219,29 @@ fn commands_answer_as_redis_does() {
             None => assert!(answer.contains(expected), "{line}: {answer:?} does not contain {expected:?}"),
         }
     }
-    idempotent_retries(&mut connection);
     scan_finds_every_key(&cluster);
     limits_and_broken_protocol(&cluster);
+    clients_are_listed_and_killed(&cluster);
 }
 
-fn idempotent_retries(connection: &mut redis::Connection) {
-    let now =
-        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_millis();
-    let id = format!("{:032x}", (now << 80) | (7 << 76) | 1);
-    for _ in 0..3 {
-        assert_eq!(run(connection, &format!("IDEMPOTENT {id} INCR once")), "(integer) 1");
-    }
-    assert_eq!(run(connection, "GET once"), "1");
+fn clients_are_listed_and_killed(cluster: &Cluster) {
+    let mut one = connect(cluster.clients[0]).expect("node 1 is up");
+    let mut other = connect(cluster.clients[0]).expect("node 1 is up");
+    run(&mut other, "CLIENT SETNAME other");
+    let id = run(&mut other, "CLIENT ID").replace("(integer) ", "");
+    let listed = run(&mut one, &format!("CLIENT LIST ID {id}"));
+    assert!(listed.contains(&format!("id={id} ")) && listed.contains("name=other "), "{listed}");
+    assert_eq!(run(&mut one, &format!("CLIENT KILL ID {id}")), "(integer) 1");
+    let gone = run(&mut other, "PING");
+    assert!(!gone.contains("PONG"), "a killed connection answers nothing: {gone}");
+    support::wait_for("the killed to leave the list", || {
+        run(&mut connect(cluster.clients[0])?, &format!("CLIENT LIST ID {id}")).is_empty().then_some(())
+    });
+    // Whoever kills itself has its answer first.
+    let own = run(&mut one, "CLIENT ID").replace("(integer) ", "");
+    assert_eq!(run(&mut one, &format!("CLIENT KILL ID {own} SKIPME yes")), "(integer) 0");
+    assert_eq!(run(&mut one, &format!("CLIENT KILL ID {own} SKIPME no")), "(integer) 1");
+    assert!(!run(&mut one, "PING").contains("PONG"));
 }
 
 fn scan_finds_every_key(cluster: &Cluster) {

@@ -3,10 +3,12 @@
 #![cfg(madsim)]
 
 use madsim::runtime::{Handle, NodeHandle, Runtime};
+use samara::clients::Clients;
 use samara::disk::memory::{MemoryDisk, Platter};
 use samara::driver::Driver;
 use samara::inbox::Shard;
 use samara::peers::{self, Peers};
+use samara::scan::Cursors;
 use samara::server::{Server, Stop};
 use samara::stats::Stats;
 use samara_check::history::{Answer, Function, History, Level, Operation, Outcome};
@@ -51,7 +53,10 @@ async fn shell(node: u16, platter: Platter) {
         config: config(),
         addresses: (1..=NODES).map(|node| (NodeId(node), (ip(node).to_string(), 6379))).collect(),
         durability: "sync".into(),
+        floors: String::new(),
         max_clients: 100,
+        clients: Clients::default(),
+        cursors: Cursors::default(),
         stop: Stop::default(),
     });
     let clients = TcpListener::bind("0.0.0.0:6379").await.expect("a free port");
@@ -74,6 +79,7 @@ async fn shell(node: u16, platter: Platter) {
             ..StoreOptions::default()
         },
         promises_max: 64,
+        floors: samara_core::rules::floor::Floors::default(),
     };
     let ready = || stats.ready.store(true, Ordering::Relaxed);
     let (end, _) = Driver::new(options, inbox, disk, outgoing, stats.clone()).run(ready).await;

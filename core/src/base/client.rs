@@ -39,7 +39,7 @@ pub enum Body {
         /// The operation.
         op: KeyOp,
     },
-    /// Live keys in store order, from (`slot`, after `after`), over all slots of the cluster. Merged from a majority of
+    /// Keys in store order, from (`slot`, after `after`), over all slots of the cluster. Merged from a majority of
     /// every slot's replicas, without linearizability.
     Scan {
         /// First slot.
@@ -48,7 +48,34 @@ pub enum Body {
         after: Option<Bytes>,
         /// Most entries wanted (bounded by `limits::SCAN_PAGE_MAX`).
         limit: u32,
+        /// Which keys.
+        wanted: Wanted,
     },
+}
+
+/// Which keys a walk over the key space wants, and which way it goes. By default: all live keys, upwards, without values.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Wanted {
+    /// Only keys at or above this.
+    pub low: Bytes,
+    /// Only keys below this.
+    pub high: Option<Bytes>,
+    /// Downwards: from the last slot to the first, and in each from the last key to the first. `after` is then the lowest
+    /// key covered, and only keys below it follow.
+    pub reverse: bool,
+    /// Only keys of the slot that the walk begins in.
+    pub one_slot: bool,
+    /// The values, too.
+    pub values: bool,
+    /// Keys that are deleted or expired, too, as long as a replica knows of them.
+    pub dead: bool,
+}
+
+impl Wanted {
+    /// Whether a key is in the range.
+    pub fn takes(&self, key: &Bytes) -> bool {
+        *key >= self.low && self.high.as_ref().is_none_or(|high| key < high)
+    }
 }
 
 /// An operation on one key.
@@ -133,6 +160,8 @@ pub enum When {
     Present,
     /// IFEQ, CAS.
     Equals(Bytes),
+    /// The live value's version is this one.
+    Version(Stamp),
 }
 
 /// Condition of an expiry change on the present expiry.
@@ -209,6 +238,8 @@ pub struct PageEntry {
     pub key: Bytes,
     /// Milliseconds since the Unix epoch; 0 = never.
     pub expires_at: u64,
+    /// The value, where values are wanted; else empty.
+    pub value: Bytes,
 }
 
 /// Why a request was not answered. The first words are those of INTERFACES.
@@ -226,4 +257,6 @@ pub enum Failure {
     DiskFull,
     /// TOOLARGE: not applied; a limit on keys or values.
     TooLarge,
+    /// BELOWFLOOR: not applied; the key's key space demands at least this level.
+    BelowFloor(Level),
 }

@@ -41,6 +41,9 @@ pub const SCAN_PAGE_MAX: usize = 1_000;
 /// Bytes of records in one page of a scan: a page always holds one record, however large.
 pub const SCAN_PAGE_BYTES: usize = 1 << 20;
 
+/// Seeks that a replica makes for one page of a scan: what a page may cost where few keys are in its range.
+pub const SCAN_SEEKS_MAX: u32 = 256;
+
 // A round of a full batch must fit, or it would evict its own entries.
 const _: () = assert!(BATCH_MAX <= RECENT_MAX);
 // A retry must find its first attempt: the window outlives the request and the clocks' disagreement.

@@ -13,7 +13,7 @@ pub mod stamp;
 pub mod time;
 
 pub use client::{
-    Body, ExpireWhen, Expiry, Failure, KeyOp, Level, Page, PageEntry, Reply, Request, Response, When,
+    Body, ExpireWhen, Expiry, Failure, KeyOp, Level, Page, PageEntry, Reply, Request, Response, Wanted, When,
 };
 pub use config::{Config, Member};
 pub use counters::{Counter, Counters};

@@ -154,7 +154,9 @@ impl Coord {
             return self.reply(cx, tag, Err(Failure::Overloaded));
         }
         match request.body {
-            Body::Scan { slot, after, limit } => self.scan(cx, tag, slot, after, limit, deadline),
+            Body::Scan { slot, after, limit, wanted } => {
+                self.scan(cx, tag, (slot, after), limit, wanted, deadline);
+            }
             Body::Key { key, op } => {
                 if is_too_large(&key, &op) {
                     return self.reply(cx, tag, Err(Failure::TooLarge));

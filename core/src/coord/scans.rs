@@ -3,7 +3,7 @@
 
 use super::{Coord, CoordCx, Flight, PHASE_MS};
 use crate::base::limits::SCAN_PAGE_MAX;
-use crate::base::{Failure, Instant, NodeId, Page, PageEntry, Record, RequestId, Response, Slot};
+use crate::base::{Failure, Instant, NodeId, Page, PageEntry, Record, RequestId, Response, Slot, Wanted};
 use crate::io::Tag;
 use crate::rules::quorum::majority;
 use crate::wire::{Answer, Message};
@@ -11,6 +11,7 @@ use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use bytes::Bytes;
+use core::cmp::Ordering;
 
 /// A place in store order: a slot and the last key covered in it.
 type Position = (Slot, Option<Bytes>);
@@ -21,6 +22,7 @@ pub(super) struct Scan {
     slot: Slot,
     after: Option<Bytes>,
     limit: u32,
+    wanted: Wanted,
     deadline: Instant,
     pages: BTreeMap<NodeId, ScannedPage>,
 }
@@ -36,9 +38,9 @@ impl Coord {
         &mut self,
         cx: &mut CoordCx<'_, '_>,
         tag: Tag,
-        slot: Slot,
-        after: Option<Bytes>,
+        (slot, after): Position,
         limit: u32,
+        wanted: Wanted,
         deadline: Instant,
     ) {
         let scan = Scan {
@@ -46,6 +48,7 @@ impl Coord {
             slot,
             after,
             limit: limit.clamp(1, SCAN_PAGE_MAX as u32),
+            wanted,
             deadline,
             pages: BTreeMap::new(),
         };
@@ -55,10 +58,11 @@ impl Coord {
     fn ask_pages(&mut self, cx: &mut CoordCx<'_, '_>, mut scan: Scan) {
         scan.pages.clear();
         let request = cx.cx.next_request();
-        for node in cx.table.members() {
+        for node in scan.asked(cx) {
             if let Some(address) = cx.table.address(node, Slot(self.me.shard.0)) {
-                let (slot, after, limit) = (scan.slot, scan.after.clone(), scan.limit);
-                cx.cx.send(address, Message::Scan { request, slot, after, limit, values: false });
+                let (slot, after, limit, wanted) =
+                    (scan.slot, scan.after.clone(), scan.limit, scan.wanted.clone());
+                cx.cx.send(address, Message::Scan { request, slot, after, limit, wanted });
             }
         }
         let now = cx.cx.now.mono;
@@ -80,8 +84,8 @@ impl Coord {
             return;
         };
         scan.pages.insert(from, ScannedPage { records, next });
-        let all =
-            cx.table.members().all(|node| scan.pages.contains_key(&node) || !cx.liveness.is_alive(node));
+        let is_in = |node: NodeId| scan.pages.contains_key(&node) || !cx.liveness.is_alive(node);
+        let all = scan.asked(cx).into_iter().all(is_in);
         if all && scan.covers(cx) {
             self.finish_scan(cx, request);
         }
@@ -112,24 +116,53 @@ impl Coord {
 }
 
 impl Scan {
+    /// Whom it asks: the replicas of its slots.
+    fn asked(&self, cx: &CoordCx<'_, '_>) -> Vec<NodeId> {
+        if self.wanted.one_slot {
+            return cx.table.replicas(self.slot).to_vec();
+        }
+        cx.table.members().collect()
+    }
+
     /// Whether a majority of every slot's replicas has answered.
     fn covers(&self, cx: &CoordCx<'_, '_>) -> bool {
-        if cx.table.members().all(|node| self.pages.contains_key(&node)) {
+        if self.asked(cx).iter().all(|node| self.pages.contains_key(node)) {
             return true;
         }
-        (self.slot.0..Slot::COUNT).all(|slot| {
-            let replicas = cx.table.replicas(Slot(slot));
+        let slots = match (self.wanted.one_slot, self.wanted.reverse) {
+            (true, _) => self.slot.0..self.slot.0 + 1,
+            (false, true) => 0..self.slot.0 + 1,
+            (false, false) => self.slot.0..Slot::COUNT,
+        };
+        slots.map(Slot).all(|slot| {
+            let replicas = cx.table.replicas(slot);
             let answered = replicas.iter().filter(|node| self.pages.contains_key(node)).count();
             answered >= majority(replicas.len())
         })
     }
 
-    /// The live keys that all answers cover.
+    /// The order in which the scan passes over two places.
+    fn order(&self, a: (Slot, Option<&Bytes>), b: (Slot, Option<&Bytes>)) -> Ordering {
+        if !self.wanted.reverse {
+            return a.cmp(&b);
+        }
+        b.0.cmp(&a.0).then_with(|| match (a.1, b.1) {
+            (Some(a), Some(b)) => b.cmp(a),
+            (a, b) => a.cmp(&b),
+        })
+    }
+
+    /// The keys wanted that all answers cover.
     fn merge(&self, now_ms: u64) -> Page {
-        let covered = self.pages.values().filter_map(|page| page.next.clone()).min();
+        let place = |position: &Position| (position.0, position.1.clone());
+        let nexts = self.pages.values().filter_map(|page| page.next.as_ref());
+        let covered = nexts.min_by(|a, b| self.order((a.0, a.1.as_ref()), (b.0, b.1.as_ref())));
         let mut newest: BTreeMap<(Slot, &Bytes), &Record> = BTreeMap::new();
         for (slot, key, record) in self.pages.values().flat_map(|page| &page.records) {
-            if covered.as_ref().is_some_and(|covered| (*slot, Some(key)) > (covered.0, covered.1.as_ref())) {
+            let beyond = |covered: &Position| {
+                self.order((*slot, Some(key)), (covered.0, covered.1.as_ref())) == Ordering::Greater
+            };
+            if covered.is_some_and(beyond) {
                 continue;
             }
             let held = newest.entry((*slot, key)).or_insert(record);
@@ -137,13 +170,20 @@ impl Scan {
                 *held = record;
             }
         }
-        let mut live = newest
+        let upwards = newest.into_iter();
+        let in_order: Vec<_> = if self.wanted.reverse { upwards.rev().collect() } else { upwards.collect() };
+        let mut shown = in_order
             .into_iter()
-            .filter(|(_, record)| record.is_live(now_ms))
-            .map(|((slot, key), record)| PageEntry { slot, key: key.clone(), expires_at: record.expires_at });
-        let entries: Vec<PageEntry> = live.by_ref().take(self.limit as usize).collect();
-        let cut = live.next().is_some();
+            .filter(|(_, record)| self.wanted.dead || record.is_live(now_ms))
+            .map(|((slot, key), record)| PageEntry {
+                slot,
+                key: key.clone(),
+                expires_at: record.expires_at,
+                value: record.value.clone().unwrap_or_default(),
+            });
+        let entries: Vec<PageEntry> = shown.by_ref().take(self.limit as usize).collect();
+        let cut = shown.next().is_some();
         let last = entries.last().map(|entry| (entry.slot, Some(entry.key.clone())));
-        Page { entries, next: if cut { last } else { covered } }
+        Page { entries, next: if cut { last } else { covered.map(place) } }
     }
 }

@@ -14,6 +14,7 @@ use crate::repair::{RepairEvent, Watermarks};
 use crate::replica::{Replica, ReplicaCx, ReplicaEvent};
 use crate::rules::clock::Clock;
 use crate::rules::context::Cx;
+use crate::rules::floor::Floors;
 use crate::rules::liveness::Liveness;
 use crate::rules::ring::SlotTable;
 use crate::store::{Store, StoreCx, StoreEvent, StoreOptions};
@@ -46,6 +47,8 @@ pub struct NodeOptions {
     pub store: StoreOptions,
     /// Entries of the promise table (`limits::PROMISES_MAX` in production, few in simulation).
     pub promises_max: usize,
+    /// Floors of key spaces, the same at every node.
+    pub floors: Floors,
 }
 
 /// A shard.
@@ -294,6 +297,9 @@ impl Node {
     }
 
     fn on_client(&mut self, now: Now, tag: Tag, request: Request, deadline: Instant, out: &mut Outbox) {
+        if let Some(floor) = self.options.floors.forbids(&request) {
+            return self.refuse_client(tag, Failure::BelowFloor(floor), out);
+        }
         let id = request.idempotency.filter(|_| !planted::on(Bug::C10UuidNotMerged));
         let seen = request.session.max(id.map_or(Hlc(0), uuid_time));
         if Clock::is_skewed(now.wall, seen) {
@@ -311,6 +317,7 @@ impl Node {
 
     fn refuse_client(&mut self, tag: Tag, failure: Failure, out: &mut Outbox) {
         let counter = match failure {
+            Failure::BelowFloor(_) => Counter::BelowFloor,
             Failure::Overloaded => Counter::EndedOverloaded,
             _ => Counter::EndedUnavailable,
         };

@@ -7,6 +7,7 @@ mod hints;
 mod marks;
 mod promises;
 mod registers;
+mod scans;
 mod walk;
 
 use crate::base::{Address, Counter, Epoch, NodeId, RequestId, Slot, Stamp};
@@ -26,6 +27,7 @@ use marks::Marks;
 pub use marks::{Garbage, MARK_SLOT};
 use promises::Promises;
 use registers::Job;
+use scans::Scan;
 use walk::Walk;
 
 /// What every call into the replica gets.
@@ -102,7 +104,7 @@ pub struct Replica {
 #[derive(Debug, Clone)]
 enum Read {
     Register(Bytes),
-    Page { from: Address, request: RequestId, values: bool },
+    Scan(Box<Scan>),
     HintPage,
     HintToSend { target: NodeId, key: Bytes },
     HintToShow { from: Address, request: RequestId },
@@ -147,8 +149,8 @@ impl Replica {
             Message::Hint { request, target, key, record } => {
                 self.on_hint(rx, &Incoming { from, request }, target, key, record);
             }
-            Message::Scan { request, slot, after, limit, values } => {
-                self.on_scan(rx, Incoming { from, request }, slot, after, limit, values);
+            Message::Scan { request, slot, after, limit, wanted } => {
+                self.on_scan(rx, Incoming { from, request }, (slot, after), limit, wanted);
             }
             Message::Mark { request, slot, step } => self.on_mark(rx, Incoming { from, request }, slot, step),
             Message::Forward { .. }
@@ -169,13 +171,10 @@ impl Replica {
                     let answer = registers::found(record, false);
                     self.answer(rx, from, request, answer, lsn);
                 }
-                Some(Read::Page { .. } | Read::HintPage | Read::MarkPage | Read::Walk(_)) | None => {}
+                Some(Read::Scan(_) | Read::HintPage | Read::MarkPage | Read::Walk(_)) | None => {}
             },
             StoreEvent::Scanned { token, records, done, lsn } => match self.reads.remove(&token) {
-                Some(Read::Page { from, request, values }) => {
-                    let answer = registers::scanned(records, done, values);
-                    self.answer(rx, from, request, answer, lsn);
-                }
+                Some(Read::Scan(scan)) => self.on_scanned(rx, *scan, records, done, lsn),
                 Some(Read::HintPage) => self.on_hint_page(rx, &records, done),
                 Some(Read::MarkPage) => self.on_mark_page(rx, &records, done),
                 Some(Read::Walk(walk)) => self.on_walked(rx, *walk, &records, done, lsn),

@@ -1,14 +1,12 @@
 //! R1 to R5 on one key.
 
 use super::{Incoming, Read, Replica, ReplicaCx};
-use crate::base::limits::{SCAN_PAGE_BYTES, SCAN_PAGE_MAX};
 use crate::base::planted::{self, Bug};
-use crate::base::{Address, Counter, Record, RecordKey, RequestId, Slot, Stamp};
+use crate::base::{Address, Counter, Record, RecordKey, RequestId, Stamp};
 use crate::rules::slots::slot_of;
 use crate::store::{Lookup, Lsn, Pressure};
 use crate::wire::{Answer, Refusal};
 use alloc::collections::VecDeque;
-use alloc::vec::Vec;
 use bytes::Bytes;
 
 /// A request that needs the accepted record.
@@ -35,20 +33,6 @@ pub(super) fn found(record: Option<Record>, digest: bool) -> Answer {
     let ballot = record.as_ref().map_or(Stamp::ZERO, shown);
     // G2: that a key holds nothing, and up to which watermark, is no larger than a digest.
     Answer::Found { ballot, record: record.filter(|_| !digest || ballot == Stamp::ZERO) }
-}
-
-/// A page of records, without the values where only keys are wanted.
-pub(super) fn scanned(records: Vec<(RecordKey, Record)>, done: bool, values: bool) -> Answer {
-    let last = records.last().map(|(key, _)| (key.slot, Some(key.key.clone())));
-    let strip = |mut record: Record| {
-        if !values {
-            record.value = record.value.map(|_| Bytes::new());
-            record.recent = Vec::new();
-        }
-        record
-    };
-    let records = records.into_iter().map(|(key, record)| (key.slot, key.key, strip(record))).collect();
-    Answer::Scanned { records, next: if done { None } else { last } }
 }
 
 impl Replica {
@@ -347,25 +331,5 @@ impl Replica {
         let lsn = rx.with_store(|store, cx| store.put(cx, key.clone(), record));
         self.raise_promise(rx, key, ballot);
         self.answer(rx, from, request, accepted, lsn);
-    }
-
-    /// A page of everything held, in store order.
-    pub(super) fn on_scan(
-        &mut self,
-        rx: &mut ReplicaCx<'_, '_>,
-        incoming: Incoming,
-        slot: Slot,
-        after: Option<Bytes>,
-        limit: u32,
-        values: bool,
-    ) {
-        let Incoming { from, request } = incoming;
-        let exclusive = after.is_some();
-        let start = RecordKey { slot, key: after.unwrap_or_default() };
-        let end = RecordKey { slot: Slot(Slot::COUNT), key: Bytes::new() };
-        let limit = (limit as usize).clamp(1, SCAN_PAGE_MAX);
-        let token =
-            rx.with_store(|store, cx| store.scan(cx, start, exclusive, Some(end), limit, SCAN_PAGE_BYTES));
-        self.reads.insert(token, Read::Page { from, request, values });
     }
 }

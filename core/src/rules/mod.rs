@@ -2,10 +2,13 @@
 
 pub mod clock;
 pub mod context;
+pub mod cursor;
+pub mod floor;
 pub mod garbage;
 pub mod latency;
 pub mod liveness;
 pub mod quorum;
 pub mod register;
 pub mod ring;
+pub mod sequence;
 pub mod slots;

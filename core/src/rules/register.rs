@@ -38,12 +38,15 @@ pub enum Answer {
 struct Live<'a> {
     value: Option<&'a Bytes>,
     expires_at: u64,
+    version: Stamp,
 }
 
 fn live(current: Option<&Record>, now_ms: u64) -> Live<'_> {
     match current.filter(|record| record.is_live(now_ms)) {
-        Some(record) => Live { value: record.value.as_ref(), expires_at: record.expires_at },
-        None => Live { value: None, expires_at: 0 },
+        Some(record) => {
+            Live { value: record.value.as_ref(), expires_at: record.expires_at, version: record.written }
+        }
+        None => Live { value: None, expires_at: 0, version: Stamp::ZERO },
     }
 }
 
@@ -100,6 +103,7 @@ fn set(live: &Live<'_>, value: &Bytes, expiry: Expiry, when: &When, want_old: bo
         When::Absent => live.value.is_none(),
         When::Present => live.value.is_some(),
         When::Equals(expected) => live.value == Some(expected),
+        When::Version(expected) => live.value.is_some() && live.version == *expected,
     };
     let old = if want_old { live.value.cloned() } else { None };
     if !holds {

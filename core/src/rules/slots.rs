@@ -9,6 +9,11 @@ pub fn slot_of(key: &[u8]) -> Slot {
     Slot(crc16(hash_tag(key)) % Slot::COUNT)
 }
 
+/// Whether `prefix` holds a whole hash tag: all keys that begin with it are of one slot.
+pub fn has_hash_tag(prefix: &[u8]) -> bool {
+    hash_tag(prefix).len() < prefix.len()
+}
+
 fn hash_tag(key: &[u8]) -> &[u8] {
     let Some(open) = key.iter().position(|byte| *byte == b'{') else {
         return key;
@@ -38,6 +43,8 @@ mod tests {
         assert_eq!(slot_of(b"foo{{bar}}zap"), slot_of(b"{bar"));
         assert_eq!(slot_of(b"foo{bar}{zap}"), slot_of(b"bar"));
         assert_ne!(slot_of(b"foo{}{bar}"), slot_of(b"bar"), "an empty tag is no tag");
+        assert!(has_hash_tag(b"{t}:") && has_hash_tag(b"a{t}"));
+        assert!(!has_hash_tag(b"a{") && !has_hash_tag(b"{}a") && !has_hash_tag(b"a{t") && !has_hash_tag(b""));
         assert_ne!(slot_of(b"foo{bar"), slot_of(b"bar"), "an open tag is no tag");
     }
 }

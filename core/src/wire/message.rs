@@ -1,6 +1,6 @@
 //! What nodes say to each other. The rules that each message obeys are in PROTOCOL section 3 and 4.
 
-use crate::base::{Address, Epoch, Hlc, KeyOp, OpId, Record, RequestId, Slot, Stamp, StartNumber};
+use crate::base::{Address, Epoch, Hlc, KeyOp, OpId, Record, RequestId, Slot, Stamp, StartNumber, Wanted};
 
 use alloc::vec::Vec;
 use bytes::Bytes;
@@ -105,12 +105,12 @@ pub enum Message {
         request: RequestId,
         /// First slot.
         slot: Slot,
-        /// Only keys greater than this in `slot`.
+        /// Only keys behind this in `slot`.
         after: Option<Bytes>,
         /// Most records wanted.
         limit: u32,
-        /// Whether values are wanted; without, each record has an empty value of the tombstone or live kind.
-        values: bool,
+        /// Which keys. Without values each record has an empty one of the tombstone or live kind; `dead` is for the asker.
+        wanted: Wanted,
     },
     /// An answer to one of the above.
     Answer {

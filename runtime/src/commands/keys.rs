@@ -3,27 +3,17 @@
 
 use super::strings::{now_ms, one};
 use super::table::Command;
-use super::{Action, KeyRequest, Many, Walk, err, integer, not_integer, syntax, word};
+use super::{Action, KeyRequest, Walk, err, integer, not_integer, syntax, word};
 use crate::reply::Shape;
 use crate::resp::{Args, Value};
-use samara_core::base::{ExpireWhen, Expiry, KeyOp};
-use std::collections::HashSet;
+use bytes::Bytes;
+use samara_core::base::{ExpireWhen, Expiry, KeyOp, Slot, limits};
+use std::time::Duration;
+
+/// Seconds of DEBUG SLEEP.
+const SLEEP_MAX: f64 = 3_600.0;
 
 type Parsed = Result<Action, Value>;
-
-/// EXISTS, TOUCH: a key named twice counts twice.
-pub(super) fn count(_: &'static Command, a: &Args<'_>) -> Parsed {
-    let read = |index| KeyRequest { key: a.copy(index), op: KeyOp::Read };
-    Ok(Action::Many((1..a.len()).map(read).collect(), Many::Count))
-}
-
-/// DEL: a key named twice is deleted once.
-pub(super) fn delete(_: &'static Command, a: &Args<'_>) -> Parsed {
-    let mut seen = HashSet::new();
-    let fresh = (1..a.len()).filter(|index| a.len() == 2 || seen.insert(&a[*index]));
-    let delete = |index| KeyRequest { key: a.copy(index), op: KeyOp::Delete { want_old: false } };
-    Ok(Action::Many(fresh.map(delete).collect(), Many::Count))
-}
 
 pub(super) fn kind(_: &'static Command, a: &Args<'_>) -> Parsed {
     Ok(one(a, KeyOp::Read, Shape::Type))
@@ -55,7 +45,18 @@ pub(super) fn persist(_: &'static Command, a: &Args<'_>) -> Parsed {
 }
 
 pub(super) fn keys(_: &'static Command, a: &Args<'_>) -> Parsed {
-    Ok(Action::Walk(Walk::Keys(a.copy(1))))
+    Ok(Action::Walk(Walk::Keys(glob(a, 1)?)))
+}
+
+/// A pattern, of bounded length: a longer one takes memory and matches no key that a shorter one could not.
+fn glob(a: &Args<'_>, at: usize) -> Result<Bytes, Value> {
+    if a[at].len() > 2 * limits::KEY_BYTES_MAX {
+        return Err(Value::error(format!(
+            "TOOLARGE a pattern is at most {} bytes",
+            2 * limits::KEY_BYTES_MAX
+        )));
+    }
+    Ok(a.copy(at))
 }
 
 pub(super) fn dbsize(_: &'static Command, _: &Args<'_>) -> Parsed {
@@ -142,7 +143,7 @@ pub(super) fn scan(_: &'static Command, a: &Args<'_>) -> Parsed {
     while at < a.len() {
         let (option, argument) = (word(&a[at]), a.at(at + 1).ok_or_else(syntax)?);
         match option.as_str() {
-            "MATCH" => pattern = Some(a.copy(at + 1)),
+            "MATCH" => pattern = Some(glob(a, at + 1)?),
             "COUNT" => {
                 let number = integer(argument).map_err(|_| not_integer())?;
                 count = u64::try_from(number).ok().filter(|count| *count > 0).ok_or_else(syntax)?;
@@ -153,4 +154,63 @@ pub(super) fn scan(_: &'static Command, a: &Args<'_>) -> Parsed {
         at += 2;
     }
     Ok(Action::Walk(Walk::Scan { cursor, pattern, count, strings }))
+}
+
+pub(super) fn range(_: &'static Command, a: &Args<'_>) -> Parsed {
+    let (wanted, limit) = crate::range::parse(a)?;
+    Ok(Action::Walk(Walk::Range(wanted, limit)))
+}
+
+pub(super) fn encoding(_: &'static Command, a: &Args<'_>) -> Parsed {
+    Ok(of_third(a, Shape::Encoding))
+}
+
+pub(super) fn idletime(_: &'static Command, a: &Args<'_>) -> Parsed {
+    Ok(of_third(a, Shape::Idle))
+}
+
+pub(super) fn freq(_: &'static Command, a: &Args<'_>) -> Parsed {
+    Ok(of_third(
+        a,
+        Shape::Refuse(
+            "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when switching between policies at runtime LRU and LFU data will take some time to adjust.",
+        ),
+    ))
+}
+
+pub(super) fn memory(_: &'static Command, a: &Args<'_>) -> Parsed {
+    for at in (3..a.len()).step_by(2) {
+        match (word(&a[at]).as_str(), a.at(at + 1)) {
+            ("SAMPLES", Some(count)) if integer(count)? >= 0 => {}
+            _ => return Err(syntax()),
+        }
+    }
+    Ok(of_third(a, Shape::Memory(a[2].len())))
+}
+
+/// A read of the key that is the argument after a subcommand.
+fn of_third(a: &Args<'_>, shape: Shape) -> Action {
+    Action::One(KeyRequest { key: a.copy(2), op: KeyOp::Read }, shape)
+}
+
+fn slot(a: &Args<'_>, wrong: &str) -> Result<u16, Value> {
+    let slot = integer(&a[2])?;
+    u16::try_from(slot).ok().filter(|slot| *slot < Slot::COUNT).ok_or_else(|| err(wrong))
+}
+
+pub(super) fn count_in_slot(_: &'static Command, a: &Args<'_>) -> Parsed {
+    Ok(Action::Walk(Walk::CountInSlot(slot(a, "Invalid slot")?)))
+}
+
+pub(super) fn keys_in_slot(_: &'static Command, a: &Args<'_>) -> Parsed {
+    let (slot, most) = (slot(a, "Invalid slot or number of keys")?, integer(&a[3])?);
+    let most = u64::try_from(most).map_err(|_| err("Invalid slot or number of keys"))?;
+    Ok(Action::Walk(Walk::KeysInSlot(slot, most)))
+}
+
+/// DEBUG SLEEP: what is no number is none, as C reads it.
+pub(super) fn sleep(_: &'static Command, a: &Args<'_>) -> Parsed {
+    let seconds = std::str::from_utf8(&a[2]).ok().and_then(|text| text.parse::<f64>().ok());
+    let seconds = seconds.filter(|seconds| seconds.is_finite()).unwrap_or(0.0).clamp(0.0, SLEEP_MAX);
+    Ok(Action::Sleep(Duration::from_secs_f64(seconds)))
 }

@@ -2,13 +2,16 @@
 
 mod keys;
 mod number;
+mod several;
 mod strings;
 mod table;
 
 use crate::reply::Shape;
 use crate::resp::{Args, Value};
 use bytes::Bytes;
-use samara_core::base::{KeyOp, Level, limits};
+use samara_core::base::{KeyOp, Level, Wanted, limits};
+use samara_core::rules::sequence::{Ending, Task};
+use std::time::Duration;
 
 pub use table::{COMMANDS, Command, find};
 
@@ -30,10 +33,36 @@ pub enum Action {
     One(KeyRequest, Shape),
     /// Several operations, each on its own; the answers are put together.
     Many(Vec<KeyRequest>, Many),
+    /// Several operations of one slot, one after the other, each as the answers before it say.
+    Sequence(Task, Worded),
     /// Something on the whole key space.
     Walk(Walk),
+    /// DEBUG SLEEP: this connection stands still.
+    Sleep(Duration),
     /// Something about the connection or the server: the command's full name.
     Own(&'static str),
+}
+
+/// How the ending of a sequence is worded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Worded {
+    /// OK, or the error of a source that is not there.
+    Ok,
+    /// 1 or 0, or the error of a source that is not there.
+    Applied,
+    /// 1 or 0.
+    Count,
+}
+
+impl Worded {
+    /// The reply.
+    pub fn reply(self, ending: Ending) -> Value {
+        match (self, ending) {
+            (Self::Ok | Self::Applied, Ending::NoSource) => err("no such key"),
+            (Self::Ok, _) => Value::Status("OK"),
+            (_, ending) => Value::Integer(i64::from(ending == Ending::Done)),
+        }
+    }
 }
 
 /// How the answers of several operations are put together.
@@ -67,6 +96,12 @@ pub enum Walk {
     Size,
     /// RANDOMKEY.
     Random,
+    /// RANGE, with its LIMIT.
+    Range(Wanted, u64),
+    /// CLUSTER COUNTKEYSINSLOT.
+    CountInSlot(u16),
+    /// CLUSTER GETKEYSINSLOT.
+    KeysInSlot(u16, u64),
     /// FLUSHDB, FLUSHALL.
     Flush,
 }

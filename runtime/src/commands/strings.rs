@@ -3,11 +3,10 @@
 
 use super::number::is_float;
 use super::table::Command;
-use super::{Action, KeyRequest, Many, err, integer, not_integer, syntax, word, wrong_arity};
+use super::{Action, KeyRequest, err, integer, not_integer, syntax, word};
 use crate::reply::Shape;
 use crate::resp::{Args, Value};
 use samara_core::base::{ExpireWhen, Expiry, KeyOp, When, limits};
-use std::collections::HashSet;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 type Parsed = Result<Action, Value>;
@@ -17,7 +16,7 @@ pub(super) fn one(a: &Args<'_>, op: KeyOp, shape: Shape) -> Action {
     Action::One(KeyRequest { key: a.copy(1), op }, shape)
 }
 
-fn store(a: &Args<'_>, value: usize, expiry: Expiry, when: When, want_old: bool) -> KeyOp {
+pub(super) fn store(a: &Args<'_>, value: usize, expiry: Expiry, when: When, want_old: bool) -> KeyOp {
     KeyOp::Set { value: a.copy(value), expiry, when, want_old }
 }
 
@@ -76,28 +75,6 @@ pub(super) fn incrbyfloat(_: &'static Command, a: &Args<'_>) -> Parsed {
         return Err(err("value is not a valid float"));
     }
     Ok(one(a, KeyOp::AddFloat(a.copy(2)), Shape::Old))
-}
-
-pub(super) fn mget(_: &'static Command, a: &Args<'_>) -> Parsed {
-    let read = |index| KeyRequest { key: a.copy(index), op: KeyOp::Read };
-    Ok(Action::Many((1..a.len()).map(read).collect(), Many::Values))
-}
-
-/// The last value given for a key counts; the operations run side by side, so that an earlier one must not be sent.
-pub(super) fn mset(_: &'static Command, a: &Args<'_>) -> Parsed {
-    if a.len().is_multiple_of(2) {
-        return Err(wrong_arity("mset"));
-    }
-    let mut seen = HashSet::new();
-    let mut requests = Vec::with_capacity(a.len() / 2);
-    for index in (1..a.len()).step_by(2).rev() {
-        if seen.insert(&a[index]) {
-            let op = store(a, index + 1, Expiry::Clear, When::Always, false);
-            requests.push(KeyRequest { key: a.copy(index), op });
-        }
-    }
-    requests.reverse();
-    Ok(Action::Many(requests, Many::Ok))
 }
 
 pub(super) fn setrange(_: &'static Command, a: &Args<'_>) -> Parsed {

@@ -1,6 +1,6 @@
 //! The table of commands, as COMMAND tells it.
 
-use super::{Action, keys, strings};
+use super::{Action, keys, several, strings};
 use crate::resp::{Args, Value};
 
 /// A command, or a subcommand under its full name (`client|id`).
@@ -51,6 +51,11 @@ const fn own(name: &'static str, arity: i32) -> Command {
     bare(name, arity, OWN, |command, _| Ok(Action::Own(command.name)))
 }
 
+/// A subcommand that reads the key behind it.
+const fn third(name: &'static str, arity: i32, parse: Parse) -> Command {
+    Command { name, arity, flags: &["readonly"], first: 2, last: 2, step: 1, subs: &[], parse }
+}
+
 const fn container(name: &'static str, arity: i32, subs: &'static [Command]) -> Command {
     let mut command = own(name, arity);
     command.subs = subs;
@@ -62,6 +67,8 @@ const CLIENT: &[Command] = &[
     own("client|help", 2),
     own("client|id", 2),
     own("client|info", 2),
+    own("client|kill", -3),
+    own("client|list", -2),
     own("client|no-evict", 3),
     own("client|no-touch", 3),
     own("client|reply", 3),
@@ -70,10 +77,14 @@ const CLIENT: &[Command] = &[
 ];
 
 const CLUSTER: &[Command] = &[
+    bare("cluster|countkeysinslot", 3, WALK, keys::count_in_slot),
+    bare("cluster|getkeysinslot", 4, WALK, keys::keys_in_slot),
     own("cluster|help", 2),
     own("cluster|info", 2),
     own("cluster|keyslot", 3),
     own("cluster|myid", 2),
+    own("cluster|nodes", 2),
+    own("cluster|shards", 2),
     own("cluster|slots", 2),
 ];
 
@@ -89,9 +100,27 @@ const COMMAND: &[Command] = &[
 const CONFIG: &[Command] =
     &[own("config|get", -3), own("config|help", 2), own("config|resetstat", 2), own("config|set", -4)];
 
+const DEBUG: &[Command] = &[own("debug|help", 2), bare("debug|sleep", 3, OWN, keys::sleep)];
+
+const LATENCY: &[Command] =
+    &[own("latency|help", 2), own("latency|history", 3), own("latency|latest", 2), own("latency|reset", -2)];
+
+const MEMORY: &[Command] = &[own("memory|help", 2), third("memory|usage", -3, keys::memory)];
+
+const OBJECT: &[Command] = &[
+    third("object|encoding", 3, keys::encoding),
+    third("object|freq", 3, keys::freq),
+    own("object|help", 2),
+    third("object|idletime", 3, keys::idletime),
+];
+
+const SLOWLOG: &[Command] =
+    &[own("slowlog|get", -2), own("slowlog|help", 2), own("slowlog|len", 2), own("slowlog|reset", 2)];
+
 /// Every command there is, by name.
 pub const COMMANDS: &[Command] = &[
     key("append", 3, WRITE, strings::append),
+    own("asking", 1),
     own("auth", -2),
     key("cas", 4, WRITE, strings::cas),
     container("client", -2, CLIENT),
@@ -99,12 +128,14 @@ pub const COMMANDS: &[Command] = &[
     container("command", -1, COMMAND),
     container("config", -2, CONFIG),
     own("consistency", -1),
+    Command { last: 2, ..key("copy", -3, WRITE, several::copy) },
     bare("dbsize", 1, WALK, keys::dbsize),
+    container("debug", -2, DEBUG),
     key("decr", 2, WRITE, strings::decr),
     key("decrby", 3, WRITE, strings::decrby),
-    keys_to_end("del", -2, &["write"], keys::delete),
+    keys_to_end("del", -2, &["write"], several::delete),
     bare("echo", 2, OWN, |_, a| Ok(Action::Now(Value::Bulk(a.copy(1))))),
-    keys_to_end("exists", -2, READ, keys::count),
+    keys_to_end("exists", -2, READ, several::count),
     key("expire", -3, WRITE, keys::expire),
     key("expireat", -3, WRITE, keys::expireat),
     key("expiretime", 2, READ, keys::expiretime),
@@ -122,10 +153,14 @@ pub const COMMANDS: &[Command] = &[
     key("incrbyfloat", 3, WRITE, strings::incrbyfloat),
     own("info", -1),
     bare("keys", 2, WALK, keys::keys),
-    keys_to_end("mdel", -2, &["write"], keys::delete),
+    container("latency", -2, LATENCY),
+    keys_to_end("mdel", -2, &["write"], several::delete),
+    container("memory", -2, MEMORY),
     key("meta", 2, READ, keys::meta),
-    keys_to_end("mget", -2, READ, strings::mget),
-    Command { last: -1, step: 2, ..key("mset", -3, WRITE, strings::mset) },
+    keys_to_end("mget", -2, READ, several::mget),
+    Command { last: -1, step: 2, ..key("mset", -3, WRITE, several::mset) },
+    Command { last: -1, step: 2, ..key("msetnx", -3, WRITE, several::msetnx) },
+    container("object", -2, OBJECT),
     key("persist", 2, WRITE, keys::persist),
     key("pexpire", -3, WRITE, keys::pexpire),
     key("pexpireat", -3, WRITE, keys::pexpireat),
@@ -135,8 +170,11 @@ pub const COMMANDS: &[Command] = &[
     key("pttl", 2, READ, keys::pttl),
     own("quit", -1),
     bare("randomkey", 1, WALK, keys::randomkey),
+    bare("range", -3, WALK, keys::range),
     own("readonly", 1),
     own("readwrite", 1),
+    Command { last: 2, ..key("rename", 3, &["write"], several::rename) },
+    Command { last: 2, ..key("renamenx", 3, &["write", "fast"], several::renamenx) },
     own("reset", 1),
     bare("scan", -2, WALK, keys::scan),
     own("select", 2),
@@ -145,13 +183,15 @@ pub const COMMANDS: &[Command] = &[
     key("setex", 4, WRITE, strings::setex),
     key("setnx", 3, WRITE, strings::setnx),
     key("setrange", 4, WRITE, strings::setrange),
+    container("slowlog", -2, SLOWLOG),
     key("strlen", 2, READ, strings::strlen),
     key("substr", 4, READ, strings::getrange),
     own("time", 1),
-    keys_to_end("touch", -2, READ, keys::count),
+    keys_to_end("touch", -2, READ, several::count),
     key("ttl", 2, READ, keys::ttl),
     key("type", 2, READ, keys::kind),
-    keys_to_end("unlink", -2, &["write"], keys::delete),
+    keys_to_end("unlink", -2, &["write"], several::delete),
+    own("wait", 3),
 ];
 
 /// Finds a command by name, in any case.
@@ -203,6 +243,27 @@ mod tests {
             assert!(command.subs.is_sorted_by(|a, b| a.name < b.name));
         }
         assert!(find(b"a very long name of no command").is_none());
+    }
+
+    /// Containers without a meaning of their own do not stand in the document; COMMAND has one.
+    #[test]
+    fn the_document_lists_exactly_these_commands() {
+        let rows = include_str!("../../../docs/COMMANDS.md").lines().filter_map(|line| {
+            let (name, rest) = line.strip_prefix("| `")?.split_once("` | ")?;
+            let kind = rest.split(" | ").next()?;
+            ["read", "write", "server"].contains(&kind).then_some((name.to_string(), kind.to_string()))
+        });
+        let kind = |command: &Command| match (command.writes(), command.flags.contains(&"readonly")) {
+            (true, _) => "write",
+            (false, true) => "read",
+            (false, false) => "server",
+        };
+        let name = |command: &Command| command.name.replace('|', " ").to_uppercase();
+        let own = COMMANDS.iter().filter(|command| command.subs.is_empty() || command.name == "command");
+        let all = own.chain(COMMANDS.iter().flat_map(|command| command.subs));
+        let mut expected: Vec<_> = all.map(|command| (name(command), kind(command).to_string())).collect();
+        expected.sort();
+        assert_eq!(rows.collect::<Vec<_>>(), expected);
     }
 
     #[test]

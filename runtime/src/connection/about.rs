@@ -1,12 +1,17 @@
 //! Commands about the connection and the server.
 
 use super::{Connection, Replies};
+use crate::clients::Name;
 use crate::commands::{
     COMMANDS, Command, err, find, help, integer, level_name, parse_level, syntax, word, wrong_arity,
 };
+use crate::reply;
 use crate::resp::{Args, Value};
 use bytes::Bytes;
-use samara_core::base::{Hlc, Level};
+use samara_core::base::{Failure, Hlc, Level, WallTime};
+use samara_core::rules::clock::Clock;
+use samara_core::rules::quorum::majority;
+use std::sync::atomic::Ordering;
 
 const NO_PASSWORD: &str = "AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?";
 const WRONG_PASSWORD: &str = "WRONGPASS invalid username-password pair or user is disabled.";
@@ -24,8 +29,9 @@ impl Connection {
                 Ok(Value::Status("OK"))
             }
             "reset" => {
-                (self.version, self.level, self.replies) = (2, self.server.level, Replies::On);
-                self.name = Bytes::new();
+                self.speak(2);
+                (self.level, self.replies) = (self.server.level, Replies::On);
+                self.client.set_name(Name::Own, Bytes::new());
                 Ok(Value::Status("RESET"))
             }
             "select" => match integer(&a[1])? {
@@ -38,13 +44,19 @@ impl Connection {
             "session" => self.resume(a),
             "info" => Ok(self.server.info(&a.tail(1))),
             "time" => Ok(time()),
-            "readonly" | "readwrite" => Err(err("This instance has cluster support disabled")),
+            "wait" => self.wait(&a),
+            "asking" | "readonly" | "readwrite" => Err(err("This instance has cluster support disabled")),
             "command" => Ok(Value::Array(COMMANDS.iter().map(describe).collect())),
             _ => match name.split_once('|') {
                 Some(("client", sub)) => self.client(sub, a),
                 Some(("command", sub)) => commands(sub, a),
                 Some(("config", sub)) => self.server.config(sub, &a),
                 Some(("cluster", sub)) => self.server.cluster(sub, &a),
+                Some(("slowlog", sub)) => self.server.stats.slowlog.slowlog(sub, &a),
+                Some(("latency", sub)) => self.server.stats.slowlog.latency(sub, &a),
+                Some(("object", _)) => Ok(help("OBJECT", "ENCODING FREQ IDLETIME")),
+                Some(("memory", _)) => Ok(help("MEMORY", "USAGE")),
+                Some(("debug", _)) => Ok(help("DEBUG", "SLEEP")),
                 _ => Err(wrong_arity(name)),
             },
         }
@@ -78,44 +90,50 @@ impl Connection {
                 }
             }
         }
-        self.version = version;
-        self.name = name.unwrap_or_else(|| std::mem::take(&mut self.name));
+        self.speak(version);
+        if let Some(name) = name {
+            self.client.set_name(Name::Own, name);
+        }
         Ok(Value::Map(vec![
             (Value::text("server"), Value::text("samara")),
             (Value::text("version"), Value::text(env!("CARGO_PKG_VERSION"))),
             (Value::text("proto"), Value::Integer(i64::from(self.version))),
-            (Value::text("id"), Value::Integer(self.id as i64)),
+            (Value::text("id"), Value::Integer(self.client.id as i64)),
             (Value::text("mode"), Value::text("standalone")),
             (Value::text("role"), Value::text("master")),
             (Value::text("modules"), Value::Array(Vec::new())),
         ]))
     }
 
-    fn describe(&self) -> String {
-        let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
-        let (name, library, version) =
-            (text(&self.name), text(&self.client_library.0), text(&self.client_library.1));
-        format!(
-            "id={} name={name} db=0 resp={} lib-name={library} lib-ver={version}\n",
-            self.id, self.version
-        )
+    /// Changes the RESP version.
+    fn speak(&mut self, version: u8) {
+        self.version = version;
+        self.client.version.store(version, Ordering::Relaxed);
     }
 
     fn client(&mut self, sub: &str, a: Args<'_>) -> Answer {
         match sub {
-            "id" => Ok(Value::Integer(self.id as i64)),
-            "getname" if self.name.is_empty() => Ok(Value::Null),
-            "getname" => Ok(Value::Bulk(self.name.clone())),
+            "id" => Ok(Value::Integer(self.client.id as i64)),
+            "getname" => match self.client.name(Name::Own) {
+                name if name.is_empty() => Ok(Value::Null),
+                name => Ok(Value::Bulk(name)),
+            },
             "setname" => {
-                self.name = client_name(&a, 2)?;
+                self.client.set_name(Name::Own, client_name(&a, 2)?);
                 Ok(Value::Status("OK"))
+            }
+            "list" => self.server.clients.list(&a),
+            "kill" => {
+                let (answer, me) = self.server.clients.kill(&a, self.client.id)?;
+                self.closing |= me;
+                Ok(answer)
             }
             "setinfo" => self.set_info(a),
             "no-evict" | "no-touch" => match word(&a[2]).as_str() {
                 "ON" | "OFF" => Ok(Value::Status("OK")),
                 _ => Err(syntax()),
             },
-            "info" => Ok(Value::Verbatim(Bytes::from(self.describe()))),
+            "info" => Ok(Value::Verbatim(Bytes::from(self.client.describe()))),
             "reply" => {
                 self.replies = match word(&a[2]).as_str() {
                     "ON" => Replies::On,
@@ -126,7 +144,7 @@ impl Connection {
                 };
                 Ok(Value::Status("OK"))
             }
-            _ => Ok(help("CLIENT", "GETNAME ID INFO NO-EVICT NO-TOUCH REPLY SETINFO SETNAME")),
+            _ => Ok(help("CLIENT", "GETNAME ID INFO KILL LIST NO-EVICT NO-TOUCH REPLY SETINFO SETNAME")),
         }
     }
 
@@ -134,13 +152,26 @@ impl Connection {
         let bad = |what: &str| err(&format!("{what} cannot contain spaces, newlines or special characters."));
         let printable = a[3].iter().all(|byte| (b'!'..=b'~').contains(byte));
         match word(&a[2]).as_str() {
-            "LIB-NAME" if printable => self.client_library.0 = a.copy(3),
-            "LIB-VER" if printable => self.client_library.1 = a.copy(3),
+            "LIB-NAME" if printable => self.client.set_name(Name::Library, a.copy(3)),
+            "LIB-VER" if printable => self.client.set_name(Name::LibraryVersion, a.copy(3)),
             "LIB-NAME" => return Err(bad("lib-name")),
             "LIB-VER" => return Err(bad("lib-ver")),
             _ => return Err(Value::error([b"ERR Unrecognized option '", &a[2], b"'"].concat())),
         }
         Ok(Value::Status("OK"))
+    }
+
+    /// WAIT: a write was answered when it was on so many other replicas, by its level; there is nothing to wait for.
+    fn wait(&self, a: &Args<'_>) -> Answer {
+        integer(&a[1])?;
+        match integer(&a[2]) {
+            Ok(0..) => {}
+            Ok(_) => return Err(err("timeout is negative")),
+            Err(_) => return Err(err("timeout is not an integer or out of range")),
+        }
+        let replicas = usize::from(self.server.config.replication).min(self.server.config.members.len());
+        let others = if self.level == Level::Eventual { 0 } else { majority(replicas) - 1 };
+        Ok(Value::Integer(others as i64))
     }
 
     fn consistency(&mut self, a: Args<'_>) -> Answer {
@@ -157,14 +188,20 @@ impl Connection {
         }
     }
 
-    /// SESSION with a token goes on in the session that it is of.
+    /// SESSION with a token goes on in the session that it is of. A token that no clock of the cluster can have given is
+    /// refused here: taken, it would make every request after it fail.
     fn resume(&mut self, a: Args<'_>) -> Answer {
         if a.len() != 2 {
             return Err(wrong_arity("session"));
         }
-        let token = std::str::from_utf8(&a[1]).ok().and_then(|text| u64::from_str_radix(text, 16).ok());
-        let token = token.ok_or_else(|| err("not a session token: use what SESSION answered"))?;
-        self.pipeline.token = self.pipeline.token.max(Hlc(token));
+        let digits = Some(&a[1]).filter(|text| text.len() == 16 && text.iter().all(u8::is_ascii_hexdigit));
+        let token = digits.and_then(|text| u64::from_str_radix(std::str::from_utf8(text).ok()?, 16).ok());
+        let token = Hlc(token.ok_or_else(|| err("not a session token: use what SESSION answered"))?);
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        if Clock::is_skewed(WallTime(now.as_millis() as u64), token) {
+            return Err(reply::failure(Failure::ClockSkew));
+        }
+        self.pipeline.token = self.pipeline.token.max(token);
         Ok(Value::Status("OK"))
     }
 

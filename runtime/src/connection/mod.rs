@@ -2,17 +2,21 @@
 
 mod about;
 mod pipeline;
+mod sequence;
 
-use crate::commands::{Action, Walk, err, parse, wrong_arity};
+use crate::clients::{Client, Name};
+use crate::commands::{Action, Walk, Worded, err, find, parse, wrong_arity};
 use crate::reply::Shape;
 use crate::resp::{Args, Decoder, Value};
 use crate::scan;
 use crate::server::Server;
-use bytes::{Buf, Bytes, BytesMut};
-use samara_core::base::{KeyOp, Level};
+use bytes::{Buf, BytesMut};
+use samara_core::base::Level;
+use samara_core::rules::sequence::Task;
 use samara_core::rules::slots::slot_of;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
 
@@ -44,6 +48,9 @@ enum Replies {
 #[derive(Debug)]
 enum Barrier {
     Walk(Walk),
+    Sequence(Task, Worded),
+    /// DEBUG SLEEP.
+    Sleep(Duration),
     /// SESSION: the token covers what came before.
     Token,
 }
@@ -55,9 +62,8 @@ pub struct Connection {
     pipeline: Pipeline,
     barrier: Option<Barrier>,
     level: Level,
-    id: u64,
-    name: Bytes,
-    client_library: (Bytes, Bytes),
+    /// What others may know of it.
+    client: Arc<Client>,
     /// The RESP version spoken.
     version: u8,
     replies: Replies,
@@ -83,13 +89,12 @@ enum Gone {
 pub async fn serve(stream: TcpStream, server: Arc<Server>, id: u64) {
     stream.set_nodelay(true).ok();
     let pipeline = Pipeline::new(server.shards.clone(), server.stats.clone());
+    let client = server.clients.enter(id, stream.peer_addr().ok(), stream.local_addr().ok());
     let mut connection = Connection {
         level: server.level,
         pipeline,
         barrier: None,
-        id,
-        name: Bytes::new(),
-        client_library: (Bytes::new(), Bytes::new()),
+        client,
         version: 2,
         replies: Replies::On,
         closing: false,
@@ -101,12 +106,14 @@ pub async fn serve(stream: TcpStream, server: Arc<Server>, id: u64) {
     let (read, write) = tokio::io::split(stream);
     if connection.run(read, write).await == Gone::Slow {
         connection.server.stats.slow_clients_closed.fetch_add(1, Ordering::Relaxed);
-        let (bytes, name) = (connection.output.len() + connection.pipeline.held(), &connection.name);
+        let bytes = connection.output.len() + connection.pipeline.held();
+        let name = connection.client.name(Name::Own);
         tracing::warn!(
             "client {id} {name:?} is closed: {bytes} bytes of answers wait and it does not read them"
         );
     }
     connection.count_output(0);
+    connection.server.clients.leave(id);
 }
 
 impl Connection {
@@ -116,6 +123,9 @@ impl Connection {
         let server = self.server.clone();
         let stopped = server.stopped();
         tokio::pin!(stopped);
+        let client = self.client.clone();
+        let killed = client.killed();
+        tokio::pin!(killed);
         let mut open = true;
         loop {
             self.work(&mut decoder, &mut input);
@@ -158,12 +168,13 @@ impl Connection {
                     _ => return Gone::Ended,
                 },
                 got = read.read_buf(&mut input), if reading => match got {
-                    Ok(count) if count > 0 => {}
+                    Ok(count) if count > 0 => self.client.heard(),
                     // The client may have closed its side only; what it asked for is answered.
                     Ok(_) => open = false,
                     Err(_) => return Gone::Ended,
                 },
                 () = &mut stopped, if !self.closing => self.closing = true,
+                () = &mut killed => return Gone::Ended,
             }
         }
     }
@@ -235,8 +246,8 @@ impl Connection {
         self.server.stats.commands.fetch_add(1, Ordering::Relaxed);
         let outcome = idempotent(args).and_then(|(args, id)| {
             let action = parse(&args)?;
-            if id.is_some() && !writes_one_key(&action) {
-                return Err(err("IDEMPOTENT takes a command that writes one key"));
+            if id.is_some() {
+                may_be_retried(&args, &action)?;
             }
             Ok((args, id, action))
         });
@@ -260,6 +271,8 @@ impl Connection {
             Action::One(request, shape) => self.pipeline.add_one(version, level, request, shape, id),
             Action::Many(requests, how) => self.pipeline.add_many(version, level, requests, how, id),
             Action::Walk(walk) => self.barrier = Some(Barrier::Walk(walk)),
+            Action::Sequence(task, worded) => self.barrier = Some(Barrier::Sequence(task, worded)),
+            Action::Sleep(time) => self.barrier = Some(Barrier::Sleep(time)),
             Action::Own("session") if args.len() == 1 => self.barrier = Some(Barrier::Token),
             Action::Own(name) => {
                 let value = self.own(name, args).unwrap_or_else(|value| value);
@@ -280,7 +293,14 @@ impl Connection {
 
     async fn pass_barrier(&mut self) {
         let value = match self.barrier.take() {
-            Some(Barrier::Walk(walk)) => scan::walk(&mut self.pipeline, self.level, &walk).await,
+            Some(Barrier::Walk(walk)) => {
+                scan::walk(&mut self.pipeline, self.level, &walk, &self.server.cursors).await
+            }
+            Some(Barrier::Sequence(task, worded)) => sequence::run(&mut self.pipeline, task, worded).await,
+            Some(Barrier::Sleep(time)) => {
+                tokio::time::sleep(time).await;
+                Value::Status("OK")
+            }
             Some(Barrier::Token) => Value::text(format!("{:016x}", self.pipeline.token.0)),
             None => return,
         };
@@ -289,11 +309,16 @@ impl Connection {
     }
 }
 
-fn writes_one_key(action: &Action) -> bool {
+/// IDEMPOTENT is for what a retry must not do again. Each key keeps the answers of its own operations: those of several
+/// keys are found key by key. A sequence has no one register that could remember how far it came.
+fn may_be_retried(args: &Args<'_>, action: &Action) -> Result<(), Value> {
+    let writes = find(&args[0]).is_some_and(|command| command.writes());
     match action {
-        Action::One(request, _) => request.op != KeyOp::Read,
-        Action::Many(requests, _) => requests.len() == 1 && requests[0].op != KeyOp::Read,
-        _ => false,
+        Action::One(..) | Action::Many(..) if writes => Ok(()),
+        Action::Sequence(..) => {
+            Err(err("IDEMPOTENT takes no command of several steps: RENAME, RENAMENX, COPY and MSETNX"))
+        }
+        _ => Err(err("IDEMPOTENT takes a command that writes keys")),
     }
 }
 
@@ -305,8 +330,50 @@ fn idempotent(args: Args<'_>) -> Result<(Args<'_>, Option<u128>), Value> {
     if args.len() < 3 {
         return Err(wrong_arity("idempotent"));
     }
-    let digits: String = String::from_utf8_lossy(&args[1]).chars().filter(|digit| *digit != '-').collect();
-    let id = u128::from_str_radix(&digits, 16).ok().filter(|id| digits.len() == 32 && (id >> 76) & 0xf == 7);
-    let id = id.ok_or_else(|| err("an idempotency id is a UUIDv7"))?;
+    let id = uuid_v7(&args[1]).ok_or_else(|| {
+        err("an idempotency id is a UUIDv7: 32 hex digits, or 8-4-4-4-12, of version 7 and variant 8, 9, a or b")
+    })?;
     Ok((args.tail(2), Some(id)))
+}
+
+/// A UUIDv7 in one of its two written forms.
+fn uuid_v7(text: &[u8]) -> Option<u128> {
+    let is_dash = |at: usize| matches!(at, 8 | 13 | 18 | 23);
+    let mut id = 0_u128;
+    for (at, byte) in text.iter().enumerate() {
+        match text.len() {
+            36 if is_dash(at) => (*byte == b'-').then_some(())?,
+            32 | 36 => id = id << 4 | u128::from((*byte as char).to_digit(16)?),
+            _ => return None,
+        }
+    }
+    (text.len() >= 32 && (id >> 76) & 0xf == 7 && (id >> 62) & 3 == 2).then_some(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::uuid_v7;
+
+    #[test]
+    fn ids_are_uuids_of_version_7() {
+        let good = 0x0190_d0f0_0000_7000_8000_0000_0000_0001;
+        let table: [(&str, Option<u128>); 13] = [
+            ("0190d0f0-0000-7000-8000-000000000001", Some(good)),
+            ("0190D0F0-0000-7000-8000-000000000001", Some(good)),
+            ("0190d0f0000070008000000000000001", Some(good)),
+            ("0190d0f0-0000-4000-8000-000000000001", None),
+            ("0190d0f0-0000-7000-0000-000000000001", None),
+            ("0190d0f0-0000-7000-c000-000000000001", None),
+            ("0190d0f00000-7000-8000-0000-00000001", None),
+            ("0190d0f0-0000-7000-8000-00000000000g", None),
+            ("+190d0f0-0000-7000-8000-000000000001", None),
+            ("0190d0f0-0000-7000-8000-00000000001", None),
+            ("{0190d0f0-0000-7000-8000-000000000001}", None),
+            ("-------------------------------------", None),
+            ("", None),
+        ];
+        for (text, expected) in table {
+            assert_eq!(uuid_v7(text.as_bytes()), expected, "{text}");
+        }
+    }
 }

@@ -328,7 +328,12 @@ impl Pipeline {
     pub async fn call(&mut self, level: Level, bodies: Vec<(usize, Body)>) -> Vec<Result<Response, Failure>> {
         assert!(self.is_idle() && self.sent.is_empty(), "a walk begins when all before it has been answered");
         let (count, since) = (bodies.len(), Instant::now());
+        let mut operations = Vec::with_capacity(count);
         for (number, (shard, body)) in bodies.into_iter().enumerate() {
+            operations.push(match &body {
+                Body::Key { op, .. } => Operation::of(op),
+                Body::Scan { .. } => Operation::SCAN,
+            });
             let request = Request { level, session: self.token, idempotency: None, body };
             self.batches[shard].push((self.outlet.clone(), number as u32, request));
         }
@@ -339,7 +344,8 @@ impl Pipeline {
             self.outlet.take(&mut self.answers);
             for (number, reply) in self.answers.drain(..) {
                 self.token = self.token.max(reply.session);
-                self.stats.record(Operation::SCAN, level, &reply.result, since.elapsed());
+                let operation = operations[number as usize];
+                self.stats.record(operation, level, &reply.result, since.elapsed());
                 results[number as usize] = Some(reply.result);
                 missing -= 1;
             }
@@ -366,7 +372,7 @@ impl Drop for Pipeline {
 }
 
 /// The shard that serves a key. The slot costs a checksum of the key: it is not computed where nothing depends on it.
-fn shard_of(key: &Bytes, shards: usize) -> usize {
+pub(super) fn shard_of(key: &Bytes, shards: usize) -> usize {
     if shards == 1 { 0 } else { usize::from(slot_of(key).0) % shards }
 }
 

@@ -51,17 +51,24 @@ pub struct Cluster {
     peers: Vec<u16>,
     http: Vec<u16>,
     data: Scratch,
+    /// Flags that every node is given besides.
+    flags: Vec<&'static str>,
     pub processes: Vec<Option<Child>>,
 }
 
 impl Cluster {
     pub fn start(name: &str) -> Self {
+        Self::start_with(name, &[])
+    }
+
+    pub fn start_with(name: &str, flags: &[&'static str]) -> Self {
         let ports = free_ports(9);
         let mut cluster = Self {
             clients: ports[..3].to_vec(),
             peers: ports[3..6].to_vec(),
             http: ports[6..].to_vec(),
             data: Scratch::new(name),
+            flags: flags.to_vec(),
             processes: vec![None, None, None],
         };
         (0..3).for_each(|node| cluster.spawn(node));
@@ -83,7 +90,8 @@ impl Cluster {
             .args(["--peer-listen", &format!("127.0.0.1:{}", self.peers[node])])
             .args(["--http-listen", &format!("127.0.0.1:{}", self.http[node])])
             .arg("--data")
-            .arg(self.data(node));
+            .arg(self.data(node))
+            .args(&self.flags);
         command
     }
 
