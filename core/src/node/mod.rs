@@ -3,6 +3,7 @@
 mod identity;
 mod parked;
 mod peers;
+pub mod verify;
 
 use crate::base::limits::CEILING_STEP_MS;
 use crate::base::planted::{self, Bug};
@@ -26,7 +27,7 @@ use identity::{Identity, IdentityEvent};
 use parked::Parked;
 use peers::{Life, Peers};
 
-pub use identity::FORMAT_VERSION;
+pub use identity::{FORMAT_VERSION, Owner};
 
 /// Milliseconds between heartbeats.
 const PING_MS: u64 = 200;

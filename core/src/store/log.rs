@@ -131,6 +131,14 @@ fn classify(file: FileName, at: u64, sector: &[u8]) -> Sector {
     if sector.iter().all(|byte| *byte == 0) { Sector::Old } else { Sector::Damaged }
 }
 
+/// Where the damaged sectors lie in `data`, which stands at `offset` of the file, a multiple of a page.
+pub(super) fn damaged_sectors(file: FileName, offset: u64, data: &[u8]) -> impl Iterator<Item = u64> {
+    let sectors = data.chunks(SECTOR).zip(offset / SECTOR as u64..);
+    sectors.filter_map(move |(sector, at)| {
+        (classify(file, at, sector) == Sector::Damaged).then_some(at * SECTOR as u64)
+    })
+}
+
 /// The number in the first sector of a file, if that is whole: a manifest is known by it.
 pub(super) fn number_in(kind: FileKind, data: &[u8]) -> Option<u64> {
     let sector = data.get(..SECTOR)?;

@@ -21,6 +21,7 @@ mod scrub;
 mod separate;
 mod table;
 mod values;
+pub mod verify;
 mod wal;
 
 use crate::base::{Counters, Instant, Now, Record, RecordKey, Slot, Stamp, Ticket};

@@ -73,6 +73,19 @@ impl TableMeta {
         self.number == number || self.points_to(number).is_some()
     }
 
+    /// What is known of a table that no manifest tells of.
+    pub(super) fn unknown(number: u64, len: u64) -> Self {
+        let (lowest, highest) = (Stamp::ZERO, Stamp::ZERO);
+        let (first, last) = (Bytes::new(), Bytes::new());
+        let (values, dropped) = (Vec::new(), Vec::new());
+        Self { number, level: 0, len, entries: 0, first, last, lowest, highest, may_go: 0, values, dropped }
+    }
+
+    /// Whether no manifest tells of the table.
+    pub(super) fn is_unknown(&self) -> bool {
+        self.entries == 0
+    }
+
     /// Whether the two share a stretch of keys.
     pub(super) fn overlaps(&self, first: &[u8], last: &[u8]) -> bool {
         *self.first <= *last && *self.last >= *first
@@ -184,6 +197,13 @@ impl Table {
         let end = self.partitions.get(next.partition).map(|held| held.index.separator(next.block));
         let first = if first.len() < 2 { &self.meta.first } else { first };
         (super::entry::decode_key(first), super::entry::decode_key(end.unwrap_or(&self.meta.last)))
+    }
+
+    /// Where the last block ends, if they lie one behind the other from the beginning of the file.
+    pub(super) fn end_of_blocks(&self) -> Option<u64> {
+        let indexes = self.partitions.iter().map(|partition| &partition.index);
+        let mut handles = indexes.flat_map(|index| (0..index.len()).filter_map(|at| index.handle(at)));
+        handles.try_fold(0, |end, handle| (handle.offset == end).then_some(end + u64::from(handle.len)))
     }
 
     /// Bytes of the filters and the indexes in memory.
