@@ -21,3 +21,5 @@ pub mod resp;
 pub mod scan;
 pub mod server;
 pub mod stats;
+#[cfg(not(madsim))]
+pub mod verify;

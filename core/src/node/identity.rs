@@ -19,7 +19,8 @@ pub const FORMAT_VERSION: u32 = 3;
 pub(super) const TICKET_TAG: u64 = 1 << 61;
 
 pub(super) const IDENTITY: FileName = FileName::new(FileKind::Identity, 0);
-pub(super) const CEILINGS: [FileName; 2] = [FileName::new(FileKind::Ceiling, 0), FileName::new(FileKind::Ceiling, 1)];
+pub(super) const CEILINGS: [FileName; 2] =
+    [FileName::new(FileKind::Ceiling, 0), FileName::new(FileKind::Ceiling, 1)];
 const IDENTITY_MAGIC: &[u8; 8] = b"SAMARAID";
 const CEILING_MAGIC: &[u8; 8] = b"SAMARACL";
 /// A slot is written whole: one sector, so that a crash leaves the old or the new one.
@@ -295,7 +296,8 @@ pub(super) fn check_owner(data: &[u8]) -> Result<Option<Owner>, String> {
     }
     let owner = Owner::decode(data)?;
     // Behind the identity the file holds zeros as far as it was made.
-    let is_clean = data.len() as u64 <= 2 * SLOT_STRIDE && data[IDENTITY_BYTES..].iter().all(|byte| *byte == 0);
+    let is_clean =
+        data.len() as u64 <= 2 * SLOT_STRIDE && data[IDENTITY_BYTES..].iter().all(|byte| *byte == 0);
     if is_clean { Ok(Some(owner)) } else { Err("damaged behind the identity; restore the file".into()) }
 }
 

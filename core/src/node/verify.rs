@@ -12,7 +12,8 @@ use bytes::Bytes;
 /// Bytes that a file of a few sectors may have at most; a longer one is damaged.
 const SMALL_MAX: u64 = 2 * SLOT_STRIDE;
 /// What a node without its ceilings is.
-const NO_CEILING: &str = "the node will not start: it could use a stamp twice; replace it by one with a new id";
+const NO_CEILING: &str =
+    "the node will not start: it could use a stamp twice; replace it by one with a new id";
 
 /// What the next result belongs to.
 #[derive(Debug)]
@@ -114,7 +115,8 @@ impl Verifier {
 
     fn note_leftovers(&mut self) {
         for info in self.files.iter().filter(|info| info.file.kind == FileKind::Temp) {
-            let means = "space in reserve, or left by a start or flush that was cut short; the next start removes it";
+            let means =
+                "space in reserve, or left by a start or flush that was cut short; the next start removes it";
             self.findings.note(info.file, "a temporary file", means);
         }
     }

@@ -5,6 +5,7 @@ mod damage;
 mod disk;
 mod model;
 mod values;
+mod verify;
 
 use super::{
     Direction, Durability, Lookup, Lsn, Pressure, ReadToken, ScanRange, Store, StoreCx, StoreEvent,

@@ -224,12 +224,18 @@ impl StoreVerifier {
                 }
                 (FileKind::Table, None) if self.is_known => {
                     let what = "no live table: the manifest does not name it";
-                    findings.note(file, what, "left by a flush or compaction that was cut short; the next start removes it");
+                    findings.note(
+                        file,
+                        what,
+                        "left by a flush or compaction that was cut short; the next start removes it",
+                    );
                 }
                 (FileKind::Table, None) if len >= FOOTER as u64 => {
                     self.tasks.push_back(Task::Footer(TableMeta::unknown(file.number, len)));
                 }
-                (FileKind::Table, None) => findings.damage(file, None, "too short for a table", WILL_NOT_START),
+                (FileKind::Table, None) => {
+                    findings.damage(file, None, "too short for a table", WILL_NOT_START)
+                }
                 (FileKind::Wal, _) => {
                     self.segments.insert(file.number, Segment::new(file));
                     findings.files += 1;
@@ -340,9 +346,8 @@ impl StoreVerifier {
             return;
         }
         let first_group = self.state.first_group.max(1);
-        let is_named = |segment: &&Segment| {
-            self.state.segments.iter().any(|(named, _)| *named == segment.file.number)
-        };
+        let is_named =
+            |segment: &&Segment| self.state.segments.iter().any(|(named, _)| *named == segment.file.number);
         let (named, others): (Vec<&Segment>, Vec<&Segment>) = segments.iter().partition(is_named);
         for lost in others.iter().filter(|segment| segment.last_group() >= first_group) {
             let what = format!("does not name {}, which holds acknowledged groups", lost.file);

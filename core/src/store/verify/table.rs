@@ -110,7 +110,9 @@ impl TableCheck {
         let has_stamp = |ballot| meta.is_unknown() || (meta.lowest <= ballot && ballot <= meta.highest);
         let complaint = if key.len() < 2 || !is_in_order || !is_in_range {
             "a key is out of place"
-        } else if rank.is_none_or(|rank| !has_stamp(rank.ballot)) || entry::decode(body, Some(owner)).is_none() {
+        } else if rank.is_none_or(|rank| !has_stamp(rank.ballot))
+            || entry::decode(body, Some(owner)).is_none()
+        {
             "a record cannot be read"
         } else if !self.table.may_hold(key, hash(key)) {
             "a filter denies a key that is there"
@@ -120,7 +122,8 @@ impl TableCheck {
         self.last.clear();
         self.last.extend_from_slice(key);
         if !complaint.is_empty() {
-            let offset = self.cursor.place().and_then(|(table, at)| table.handle(at)).map(|handle| handle.offset);
+            let offset =
+                self.cursor.place().and_then(|(table, at)| table.handle(at)).map(|handle| handle.offset);
             let means = "its checks pass, so it was written like this: keep a copy and report it as a defect of samara";
             findings.damage(meta.file(), offset, complaint, means);
         }
