@@ -23,11 +23,14 @@ fn ask(address: &str, method: &str, path: &str) -> Result<(u16, String), String>
     let mut stream = TcpStream::connect_timeout(&first, PATIENCE).map_err(failed)?;
     stream.set_read_timeout(Some(PATIENCE)).map_err(failed)?;
     stream.set_write_timeout(Some(PATIENCE)).map_err(failed)?;
-    let head = format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+    );
     stream.write_all(head.as_bytes()).map_err(failed)?;
     let mut answer = Vec::new();
     stream.take(ANSWER_MAX).read_to_end(&mut answer).map_err(failed)?;
-    parse(&answer).ok_or_else(|| format!("{address}: the answer is not HTTP: is this the HTTP port of a node?"))
+    parse(&answer)
+        .ok_or_else(|| format!("{address}: the answer is not HTTP: is this the HTTP port of a node?"))
 }
 
 /// Status and body of an answer whose length is known: the node sends no chunks.
@@ -78,7 +81,9 @@ fn number(value: &Value) -> u64 {
 /// Every shard has ended a round since `before`.
 fn has_ended(before: &Value, now: &Value) -> bool {
     let rounds = |status: &Value, of: &Value| {
-        shards(status).find(|shard| shard["shard"] == *of).map_or(0, |shard| number(&shard["scrub"]["rounds"]))
+        shards(status)
+            .find(|shard| shard["shard"] == *of)
+            .map_or(0, |shard| number(&shard["scrub"]["rounds"]))
     };
     shards(now).all(|shard| rounds(now, &shard["shard"]) > rounds(before, &shard["shard"]))
 }
@@ -103,7 +108,8 @@ fn text(status: &Value) -> String {
 
 fn write_shard(text: &mut String, shard: &Value) {
     let word = |value: &Value| value.as_str().unwrap_or("?").to_string();
-    let memory: u64 = shard["memory_bytes"].as_object().into_iter().flatten().map(|(_, bytes)| number(bytes)).sum();
+    let memory: u64 =
+        shard["memory_bytes"].as_object().into_iter().flatten().map(|(_, bytes)| number(bytes)).sum();
     let (log, scrub) = (number(&shard["log_bytes"]), &shard["scrub"]);
     let _written = writeln!(
         text,

@@ -42,6 +42,8 @@ struct ShardStatus {
     tables: u64,
     table_bytes: u64,
     log_bytes: u64,
+    value_bytes: u64,
+    live_value_bytes: u64,
     levels: Vec<Level>,
     memory_bytes: BTreeMap<&'static str, u64>,
     scrub: Scrub,
@@ -104,6 +106,8 @@ impl ShardStatus {
             tables: store.levels.iter().map(|(tables, _)| *tables as u64).sum(),
             table_bytes: store.levels.iter().map(|(_, bytes)| bytes).sum(),
             log_bytes: store.log_bytes,
+            value_bytes: store.value_bytes.0,
+            live_value_bytes: store.value_bytes.1,
             levels: store.levels.iter().map(level).collect(),
             memory_bytes: store.memory.iter().map(|(kind, bytes)| (*kind, *bytes as u64)).collect(),
             scrub: Scrub {
@@ -158,7 +162,8 @@ impl Gauges {
     /// The metrics of all shards together.
     pub fn write(&self, text: &mut String) -> std::fmt::Result {
         let shards = self.shards();
-        let mut memory: BTreeMap<&str, u64> = BTreeMap::from([("disk_in_flight", self.disk.in_flight_bytes())]);
+        let mut memory: BTreeMap<&str, u64> =
+            BTreeMap::from([("disk_in_flight", self.disk.in_flight_bytes())]);
         let mut disk: BTreeMap<&str, u64> = BTreeMap::new();
         for told in shards.values() {
             for (kind, bytes) in told.status.store.memory {
@@ -166,6 +171,7 @@ impl Gauges {
             }
             let tables: u64 = told.status.store.levels.iter().map(|(_, bytes)| bytes).sum();
             *disk.entry("tables").or_default() += tables;
+            *disk.entry("values").or_default() += told.status.store.value_bytes.0;
             *disk.entry("log").or_default() += told.status.store.log_bytes;
         }
         for (name, kinds, help) in [
@@ -188,9 +194,21 @@ impl Gauges {
                 "Longest time that writes waited for memory, the log's next segment or compaction.",
             ),
             ("disk_oldest_operation_seconds", wait_ms as f64 / 1e3, "Age of the oldest disk operation."),
-            ("disk_aside", sum(|told| told.status.is_aside.into()) as f64, "Shards whose disk does not answer."),
-            ("damaged_blocks", sum(|told| told.status.store.damaged_blocks as u64) as f64, "Blocks found damaged."),
-            ("scrub_running", sum(|told| told.status.store.scrub.is_running.into()) as f64, "Shards being scrubbed."),
+            (
+                "disk_aside",
+                sum(|told| told.status.is_aside.into()) as f64,
+                "Shards whose disk does not answer.",
+            ),
+            (
+                "damaged_blocks",
+                sum(|told| told.status.store.damaged_blocks as u64) as f64,
+                "Blocks found damaged.",
+            ),
+            (
+                "scrub_running",
+                sum(|told| told.status.store.scrub.is_running.into()) as f64,
+                "Shards being scrubbed.",
+            ),
         ];
         for (name, value, help) in gauges {
             writeln!(text, "# HELP samara_{name} {help}\n# TYPE samara_{name} gauge\nsamara_{name} {value}")?;
@@ -198,11 +216,22 @@ impl Gauges {
         let counters = [
             ("scrub_rounds_total", sum(|told| told.status.store.scrub.rounds), "Rounds of scrubbing ended."),
             ("scrub_bytes_total", sum(|told| told.status.store.stats.scrubbed_bytes), "Bytes scrubbed."),
-            ("table_bytes_written_total", sum(|told| told.status.store.stats.table_bytes_written), "Bytes of tables written."),
-            ("log_bytes_written_total", sum(|told| told.status.store.stats.wal_bytes_written), "Bytes of the log written."),
+            (
+                "table_bytes_written_total",
+                sum(|told| told.status.store.stats.table_bytes_written),
+                "Bytes of tables written.",
+            ),
+            (
+                "log_bytes_written_total",
+                sum(|told| told.status.store.stats.wal_bytes_written),
+                "Bytes of the log written.",
+            ),
         ];
         for (name, value, help) in counters {
-            writeln!(text, "# HELP samara_{name} {help}\n# TYPE samara_{name} counter\nsamara_{name} {value}")?;
+            writeln!(
+                text,
+                "# HELP samara_{name} {help}\n# TYPE samara_{name} counter\nsamara_{name} {value}"
+            )?;
         }
         self.disk.write(text)
     }

@@ -36,6 +36,29 @@ enum Verb {
         #[arg(long)]
         json: bool,
     },
+    /// Ask a running node over its HTTP port.
+    Admin {
+        /// The node's HTTP address.
+        #[arg(long, default_value = "127.0.0.1:8379", global = true)]
+        addr: String,
+        /// The answer as JSON.
+        #[arg(long, global = true)]
+        json: bool,
+        #[command(subcommand)]
+        what: Asked,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum Asked {
+    /// Shards, their tables, memory, disk and damage.
+    Status,
+    /// Read and verify every table now: exit 1 if blocks are known to be damaged.
+    Scrub {
+        /// Wait until every shard has been read.
+        #[arg(long)]
+        wait: bool,
+    },
 }
 
 fn main() -> ExitCode {
@@ -48,8 +71,10 @@ fn main() -> ExitCode {
         }
         Err(error) => return refuse(&in_one_line(&error)),
     };
-    if let Verb::Verify { directory, json } = &arguments.command {
-        return verify(directory, *json);
+    match &arguments.command {
+        Verb::Verify { directory, json } => return verify(directory, *json),
+        Verb::Admin { addr, json, what } => return admin(addr, *json, what),
+        Verb::Dev(_) | Verb::Node(_) => {}
     }
     let filter = tracing_subscriber::EnvFilter::try_from_default_env();
     let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
@@ -62,7 +87,7 @@ fn main() -> ExitCode {
         match arguments.command {
             Verb::Dev(dev) => dev::run(&dev).await,
             Verb::Node(flags) => run_node(*flags).await,
-            Verb::Verify { .. } => Ok(()),
+            Verb::Verify { .. } | Verb::Admin { .. } => Ok(()),
         }
     });
     match result {
@@ -78,8 +103,11 @@ fn in_one_line(error: &clap::Error) -> String {
     let words: Vec<&str> = lines.filter(|line| !line.is_empty()).collect();
     let what = words.join(" ");
     let what = what.strip_prefix("error: ").unwrap_or(&what);
-    let what =
-        if what.is_empty() || what.starts_with("A replicated") { "give dev, node or verify" } else { what };
+    let what = if what.is_empty() || what.starts_with("A replicated") {
+        "give dev, node, verify or admin"
+    } else {
+        what
+    };
     format!("{what}; see --help")
 }
 
@@ -93,11 +121,26 @@ fn verify(directory: &Path, json: bool) -> ExitCode {
         Ok(report) => report,
         Err(reason) => return refuse(&reason),
     };
-    let text = if json { to_json(&report) } else { report.text() };
-    if let Err(error) = std::io::stdout().write_all(text.as_bytes()) {
-        return refuse(&format!("cannot print the report: {error}"));
+    print(&if json { to_json(&report) } else { report.text() }, report.damage > 0)
+}
+
+fn admin(address: &str, json: bool, what: &Asked) -> ExitCode {
+    let answer = match what {
+        Asked::Status => samara::admin::status(address, json).map(|text| (text, false)),
+        Asked::Scrub { wait } => samara::admin::scrub(address, json, *wait),
+    };
+    match answer {
+        Ok((text, is_damaged)) => print(&text, is_damaged),
+        Err(reason) => refuse(&reason),
     }
-    ExitCode::from(u8::from(report.damage > 0))
+}
+
+/// Prints what was asked for; exit 1 if it tells of damage.
+fn print(text: &str, is_damaged: bool) -> ExitCode {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => ExitCode::from(u8::from(is_damaged)),
+        Err(error) => refuse(&format!("cannot print the answer: {error}")),
+    }
 }
 
 fn to_json(value: &impl serde::Serialize) -> String {

@@ -93,6 +93,11 @@ impl Identity {
         self.newest.start
     }
 
+    /// The operation that was asked of the disk first, of those that have not ended.
+    pub(super) fn oldest_operation(&self) -> Option<(Ticket, FileName)> {
+        self.in_flight.first_key_value().map(|(ticket, file)| (*ticket, *file))
+    }
+
     /// Reads what is there.
     pub(super) fn boot(&mut self, out: &mut Outbox) {
         self.goal = Goal::Check;

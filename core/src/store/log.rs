@@ -266,6 +266,13 @@ impl Segment {
         self.heads().map(|head| head.place.group).max().unwrap_or(0)
     }
 
+    /// Whether groups from `first` on would be lost with this file. Groups behind the first that is not whole do not count:
+    /// an earlier recovery has cut them, and their numbers were given out again.
+    pub(super) fn is_needed_from(&self, first: u64) -> bool {
+        let (last, end) = self.walk(u64::MAX, |_, _| Ok(())).unwrap_or((0, End::Damaged));
+        last >= first || (end == End::Damaged && self.last_group() >= first)
+    }
+
     /// Another version's pages, if there are any.
     pub(super) fn check_version(&self) -> Result<(), String> {
         match self.heads().find(|head| head.version != VERSION) {
@@ -377,6 +384,24 @@ mod tests {
 
     fn payloads() -> impl Strategy<Value = Vec<Vec<u8>>> {
         proptest::collection::vec(proptest::collection::vec(1u8..255, 1..10_000), 1..5)
+    }
+
+    #[test]
+    fn groups_behind_a_torn_one_are_nobodys_loss() {
+        let payloads = [alloc::vec![1; 100], alloc::vec![2; 5_000], alloc::vec![3; 100]];
+        let mut data = file_of(&payloads);
+        let needed = |data: &[u8]| {
+            let mut segment = Segment::new(FILE);
+            segment.add(&Bytes::copy_from_slice(data));
+            assert_eq!(segment.last_group(), 13);
+            [11, 12, 13, 14].map(|first| segment.is_needed_from(first))
+        };
+        assert_eq!(needed(&data), [true, true, true, false]);
+        data[PAGE..PAGE + SECTOR].fill(0);
+        assert_eq!(needed(&data), [true, false, false, false], "group 12 was never written whole");
+        let mut data = file_of(&payloads);
+        data[PAGE + 900] ^= 1;
+        assert_eq!(needed(&data), [true, true, true, false], "a damaged group may have been acknowledged");
     }
 
     proptest! {

@@ -31,7 +31,7 @@ pub struct ScrubStatus {
     pub rounds: u64,
     /// Bytes read in the round under way.
     pub read_bytes: u64,
-    /// Bytes of all tables.
+    /// Bytes of all tables and live values.
     pub of_bytes: u64,
 }
 
@@ -42,6 +42,8 @@ pub struct StoreStatus {
     pub levels: Vec<(usize, u64)>,
     /// Bytes of the log's segments.
     pub log_bytes: u64,
+    /// Bytes of values that stand apart, and those of them that are alive.
+    pub value_bytes: (u64, u64),
     /// Bytes of memory by kind.
     pub memory: [(&'static str, usize); 5],
     /// How far scrubbing is.
@@ -61,6 +63,7 @@ impl Store {
         StoreStatus {
             levels: self.level_tables().collect(),
             log_bytes: segments.map(|(_, bytes)| bytes).sum(),
+            value_bytes: self.values.bytes(),
             memory: self.memory(),
             scrub: self.scrub_status(),
             damaged_blocks: self.damaged_blocks(),

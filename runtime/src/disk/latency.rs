@@ -66,14 +66,20 @@ impl DiskLatency {
     /// Prometheus text.
     pub fn write(&self, text: &mut String) -> std::fmt::Result {
         let seconds = |micros: u64| micros as f64 / 1e6;
-        writeln!(text, "# HELP samara_disk_operation_seconds Time of disk operations; a synced write is a sync.")?;
+        writeln!(
+            text,
+            "# HELP samara_disk_operation_seconds Time of disk operations; a synced write is a sync."
+        )?;
         writeln!(text, "# TYPE samara_disk_operation_seconds histogram")?;
         for (of, name) in self.kinds.iter().zip(KINDS) {
             let mut total = 0;
             for (at, count) in of.buckets.iter().enumerate() {
                 total += count.load(Ordering::Relaxed);
                 let bound = BOUNDS_US.get(at).map_or("+Inf".to_string(), |bound| seconds(*bound).to_string());
-                writeln!(text, "samara_disk_operation_seconds_bucket{{op=\"{name}\",le=\"{bound}\"}} {total}")?;
+                writeln!(
+                    text,
+                    "samara_disk_operation_seconds_bucket{{op=\"{name}\",le=\"{bound}\"}} {total}"
+                )?;
             }
             let sum = seconds(of.micros.load(Ordering::Relaxed));
             writeln!(text, "samara_disk_operation_seconds_sum{{op=\"{name}\"}} {sum}")?;

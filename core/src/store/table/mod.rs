@@ -5,6 +5,8 @@
 mod block;
 mod builder;
 mod format;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) mod fuzz;
 mod index;
 
 pub(super) use block::{Block, Spot, Stretch};
@@ -220,3 +222,5 @@ impl Table {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(super) use tests::samples;

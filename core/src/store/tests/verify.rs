@@ -11,7 +11,11 @@ fn verify(disk: &TestDisk, is_fresh: bool) -> Findings {
     let mut verifier = StoreVerifier::new(disk.list(), is_fresh, &mut findings);
     while let Some(op) = verifier.next(&mut findings) {
         let DiskOp::Read { file, offset, len } = op else { panic!("verification only reads: {op:?}") };
-        let data = &contents[&file];
+        let Some(data) = contents.get(&file) else {
+            let error = DiskError { kind: DiskErrorKind::NotFound, text: "no such file".into() };
+            verifier.on_result(DiskResult::Failed(error), &mut findings);
+            continue;
+        };
         let start = data.len().min(offset as usize);
         let end = data.len().min(start + len as usize);
         verifier.on_result(DiskResult::Data(Bytes::copy_from_slice(&data[start..end])), &mut findings);
@@ -171,4 +175,33 @@ fn a_file_that_cannot_be_read_is_told_and_the_rest_goes_on() {
     }
     let told = findings.damage.iter().any(|finding| finding.what.contains("input/output error"));
     assert!(told && findings.tables == whole.tables, "{findings:?}");
+}
+
+#[test]
+fn a_damaged_value_that_is_alive_is_told_with_its_key() {
+    let options = StoreOptions { value_inline_max: 64, value_file_bytes: 12 << 10, ..small() };
+    let mut engine = Engine::started(options, 16);
+    for number in 1..300 {
+        engine.put(number % 40, number);
+        engine.settle();
+    }
+    assert_eq!(verify(&engine.disk, false).damage, []);
+    let (mut told, mut unread) = (0, 0);
+    for (file, data) in engine.disk.contents().into_iter().filter(|(file, _)| file.kind == FileKind::Value) {
+        for offset in [9].into_iter().chain((32..data.len()).step_by(301)) {
+            let mut disk = engine.disk.clone();
+            disk.flip(file, offset);
+            let findings = verify(&disk, false);
+            match &findings.damage[..] {
+                // Dead values, and the space between two appends, are not read.
+                [] => unread += 1,
+                [finding] if offset < 32 => assert_eq!((finding.file, finding.offset), (file, Some(0))),
+                [finding, ..] => {
+                    told += 1;
+                    assert!(finding.file == file && finding.means.contains("key-"), "{finding:?}");
+                }
+            }
+        }
+    }
+    assert!(told > 10 && unread < 10 * told, "{told} told, {unread} unread");
 }

@@ -6,6 +6,7 @@ mod table;
 use super::log::{self, Segment};
 use super::manifest::{MANIFEST, State};
 use super::table::{FOOTER, Footer, Table, TableMeta};
+use super::values::{HEADER, check_header};
 use super::{wal, wal_file};
 use crate::io::{DiskOp, DiskResult, FileInfo, FileKind, FileName};
 use alloc::boxed::Box;
@@ -75,11 +76,23 @@ impl Findings {
 /// The next read.
 #[derive(Debug)]
 enum Task {
-    Manifest { len: u64 },
+    Manifest {
+        len: u64,
+    },
     Footer(TableMeta),
-    Parts { meta: TableMeta, footer: Footer, data: Vec<u8> },
+    Parts {
+        meta: TableMeta,
+        footer: Footer,
+        data: Vec<u8>,
+    },
     Blocks(Box<TableCheck>),
-    Pages { segment: u64, offset: u64, len: u64 },
+    /// The header of a value file.
+    Values(u64),
+    Pages {
+        segment: u64,
+        offset: u64,
+        len: u64,
+    },
 }
 
 /// The verification of a store's files as a machine: ask `next` for a read, give its result to `on_result`.
@@ -127,7 +140,7 @@ impl StoreVerifier {
     }
 
     fn on_no_manifest(&mut self, findings: &mut Findings) {
-        if !self.is_fresh || self.has(FileKind::Table) {
+        if !self.is_fresh || self.has(FileKind::Table) || self.has(FileKind::Value) {
             findings.damage(MANIFEST, None, "missing", WILL_NOT_START);
         }
         self.plan(findings);
@@ -150,6 +163,9 @@ impl StoreVerifier {
                     Some(op) => return Some(op),
                     None => drop(self.tasks.pop_front()),
                 },
+                Some(Task::Values(number)) => {
+                    return read(FileName::new(FileKind::Value, *number), 0, HEADER as u64);
+                }
                 Some(Task::Pages { segment, offset, len }) => {
                     return read(wal_file(*segment), *offset, CHUNK.min(*len - *offset));
                 }
@@ -180,6 +196,7 @@ impl StoreVerifier {
                 check.on_data(data, findings);
                 self.tasks.push_front(Task::Blocks(check));
             }
+            Some(Task::Values(number)) => on_header(number, data, findings),
             Some(Task::Pages { segment, offset, len }) => self.on_pages(segment, offset, len, data, findings),
             None => {}
         }
@@ -222,6 +239,13 @@ impl StoreVerifier {
                 (FileKind::Table, Some(meta)) if len >= meta.len.max(FOOTER as u64) => {
                     self.tasks.push_back(Task::Footer(meta.clone()));
                 }
+                (FileKind::Value, _) if self.state.values.iter().any(|meta| meta.number == file.number) => {
+                    self.tasks.push_back(Task::Values(file.number));
+                }
+                (FileKind::Value, _) if self.is_known => {
+                    let means = "left by a flush or compaction that was cut short; the next start removes it";
+                    findings.note(file, "no live value file: the manifest does not name it", means);
+                }
                 (FileKind::Table, None) if self.is_known => {
                     let what = "no live table: the manifest does not name it";
                     findings.note(
@@ -252,11 +276,21 @@ impl StoreVerifier {
         }
     }
 
-    /// Every file that the manifest names must be there in its length.
+    /// Every file that the manifest names must be there in its length, and every value file that a table points to be
+    /// named.
     fn check_names(&self, findings: &mut Findings) {
+        for (number, _) in self.state.tables.iter().flat_map(|table| &table.values) {
+            if !self.state.values.iter().any(|meta| meta.number == *number) {
+                let lost = FileName::new(FileKind::Value, *number);
+                let what = format!("a table points to {lost}, which it does not name");
+                findings.damage(MANIFEST, None, &what, WILL_NOT_START);
+            }
+        }
         let tables = self.state.tables.iter().map(|meta| (meta.file(), meta.len.max(FOOTER as u64)));
         let segments = self.state.segments.iter().map(|(number, capacity)| (wal_file(*number), *capacity));
-        for (file, wanted) in tables.chain(segments) {
+        let values =
+            self.state.values.iter().map(|meta| (FileName::new(FileKind::Value, meta.number), meta.len));
+        for (file, wanted) in tables.chain(segments).chain(values) {
             match self.len_of(file) {
                 None => findings.damage(file, None, "missing", WILL_NOT_START),
                 Some(len) if len < wanted => {
@@ -349,7 +383,7 @@ impl StoreVerifier {
         let is_named =
             |segment: &&Segment| self.state.segments.iter().any(|(named, _)| *named == segment.file.number);
         let (named, others): (Vec<&Segment>, Vec<&Segment>) = segments.iter().partition(is_named);
-        for lost in others.iter().filter(|segment| segment.last_group() >= first_group) {
+        for lost in others.iter().filter(|segment| segment.is_needed_from(first_group)) {
             let what = format!("does not name {}, which holds acknowledged groups", lost.file);
             findings.damage(MANIFEST, None, &what, WILL_NOT_START);
         }
@@ -368,6 +402,17 @@ impl StoreVerifier {
             Err(reason) => log_damage(findings, &segments, &reason),
         }
         findings.records += records;
+    }
+}
+
+/// The header of a value file. The values are read with the tables that point to them.
+fn on_header(number: u64, data: Result<Bytes, String>, findings: &mut Findings) {
+    findings.files += 1;
+    if let Err(reason) = data.and_then(|data| check_header(number, &data)) {
+        let file = FileName::new(FileKind::Value, number);
+        let what = reason.split(';').next().unwrap_or_default();
+        let what = what.strip_prefix(&format!("{file}: ")).unwrap_or(what);
+        findings.damage(file, Some(0), what, WILL_NOT_START);
     }
 }
 

@@ -4,6 +4,7 @@ use super::super::cache::BlockCache;
 use super::super::cursor::{Cursor, Reading, Step};
 use super::super::entry;
 use super::super::table::{Table, TableMeta, hash};
+use super::super::values::Pointer;
 use super::{Findings, WILL_NOT_START};
 use crate::io::DiskOp;
 use alloc::format;
@@ -28,6 +29,8 @@ pub(super) struct TableCheck {
     cursor: Cursor,
     cache: BlockCache,
     last: Vec<u8>,
+    /// A value that the current entry points to and that is being read.
+    value: Option<Pointer>,
     entries: u64,
     /// Whether every block could be read.
     is_whole: bool,
@@ -42,6 +45,7 @@ impl TableCheck {
             cursor: Cursor::new(&run, 0, 1, Reading::Bulk),
             cache: BlockCache::new(0),
             last: Vec::new(),
+            value: None,
             entries: 0,
             is_whole: true,
             is_over: false,
@@ -54,6 +58,11 @@ impl TableCheck {
             match self.cursor.settle(&mut self.cache) {
                 Step::Entry => {
                     self.check_entry(findings);
+                    self.value = self.cursor.body().and_then(|(body, _)| entry::pointer(body));
+                    if let Some(Pointer { offset, stored, .. }) = self.value {
+                        let file = self.value.map(Pointer::name)?;
+                        return Some(DiskOp::Read { file, offset, len: stored });
+                    }
                     self.cursor.advance();
                 }
                 Step::Damaged(_) => {
@@ -71,6 +80,10 @@ impl TableCheck {
     }
 
     pub(super) fn on_data(&mut self, data: Result<Bytes, String>, findings: &mut Findings) {
+        if let Some(pointer) = self.value.take() {
+            self.check_value(pointer, data, findings);
+            return self.cursor.advance();
+        }
         match data {
             Ok(data) => self.cursor.on_data(data),
             Err(reason) => {
@@ -78,6 +91,17 @@ impl TableCheck {
                 self.cursor.reading = false;
                 self.cursor.skip_block();
             }
+        }
+    }
+
+    fn check_value(&self, pointer: Pointer, data: Result<Bytes, String>, findings: &mut Findings) {
+        let opened = data.and_then(|data| pointer.open(&data).map_err(|_| "a damaged value".into()));
+        if let Err(what) = opened {
+            let key = entry::decode_key(self.cursor.key().unwrap_or_default());
+            let (slot, key) = (key.slot.0, key.key.escape_ascii());
+            let means =
+                format!("the value of {key} (slot {slot}) cannot be read here; its other replicas answer");
+            findings.damage(pointer.name(), Some(pointer.offset), &what, &means);
         }
     }
 
