@@ -78,7 +78,7 @@ pub struct Broken {
     pub full: bool,
     /// The next sync fails; what it should have made durable may be lost.
     pub sync_fails: bool,
-    /// Tables cannot be read.
+    /// Tables and values cannot be read.
     pub reads_fail: bool,
 }
 
@@ -111,7 +111,9 @@ impl Disk {
                 let grows = offset + data.len() as u64 > len;
                 grows.then(|| failed(*file, DiskErrorKind::Full, "no space left"))
             }
-            DiskOp::Read { file, .. } if self.broken.reads_fail && file.kind == FileKind::Table => {
+            DiskOp::Read { file, .. }
+                if self.broken.reads_fail && matches!(file.kind, FileKind::Table | FileKind::Value) =>
+            {
                 Some(failed(*file, DiskErrorKind::Io, "input/output error"))
             }
             DiskOp::Write { file, sync: true, .. } | DiskOp::Sync { file } if self.broken.sync_fails => {

@@ -256,7 +256,7 @@ impl World {
                 Input::Message(envelope) => Event::Deliver { to: node, envelope: Box::new(envelope) },
                 Input::Disk { ticket, result } => Event::DiskDone { node, life, ticket, result },
                 Input::Timeout => Event::Timer { node, life },
-                Input::Boot | Input::Client { .. } => return,
+                Input::Boot | Input::Client { .. } | Input::Scrub => return,
             };
             self.machines[node].backlog.push(event);
             return;
