@@ -6,6 +6,7 @@ use super::codec::Reader;
 use super::entry::Content;
 use super::log::{self, Place, Segment};
 use super::manifest::State;
+use super::pointer::{POINTER, Pointer};
 use super::table::fuzz;
 use super::{entry, values, wal, wal_file};
 use crate::io::{FileKind, FileName};
@@ -90,8 +91,8 @@ pub fn record(data: &[u8]) {
 /// A value file's header, and a value that stands apart at a place that the first bytes say.
 pub fn value(data: &[u8]) {
     let _ = values::check_header(7, data);
-    let (head, rest) = data.split_at(data.len().min(values::POINTER));
-    if let Some(pointer) = values::Pointer::read(&mut Reader(head)) {
+    let (head, rest) = data.split_at(data.len().min(POINTER));
+    if let Some(pointer) = Pointer::read(&mut Reader(head)) {
         let _ = pointer.open(&Bytes::copy_from_slice(rest));
     }
 }

@@ -169,8 +169,6 @@ impl ReadJob {
     }
 }
 
-}
-
 /// Memtables that may wait for their flush before writers are refused.
 const FROZEN_MAX: usize = 3;
 /// Bytes of changes that may wait for a commit before writers are refused: half a memtable, and at least this.

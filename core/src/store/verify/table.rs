@@ -3,8 +3,8 @@
 use super::super::cache::BlockCache;
 use super::super::cursor::{Cursor, Reading, Step};
 use super::super::entry;
+use super::super::pointer::Pointer;
 use super::super::table::{Table, TableMeta, hash};
-use super::super::values::Pointer;
 use super::{Findings, WILL_NOT_START};
 use crate::io::DiskOp;
 use alloc::format;
