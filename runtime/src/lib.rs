@@ -3,6 +3,8 @@
 //! Nothing here decides anything about consistency: bytes come in, inputs go to the core, outputs are carried out.
 #![forbid(unsafe_code)]
 
+#[cfg(not(madsim))]
+pub mod admin;
 pub mod clients;
 pub mod cluster;
 pub mod commands;
@@ -10,6 +12,7 @@ pub mod config;
 pub mod connection;
 pub mod disk;
 pub mod driver;
+pub mod gauges;
 pub mod glob;
 #[cfg(not(madsim))]
 pub mod http;
@@ -25,3 +28,5 @@ pub mod scan;
 pub mod server;
 pub mod slowlog;
 pub mod stats;
+#[cfg(not(madsim))]
+pub mod verify;

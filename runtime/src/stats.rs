@@ -1,5 +1,6 @@
 //! What a process counts for `/metrics` and INFO. Counting an operation is a few relaxed additions.
 
+use crate::gauges::Gauges;
 use crate::slowlog::Slowlog;
 use samara_core::base::{Failure, KeyOp, Level, Response};
 use std::collections::BTreeMap;
@@ -93,6 +94,8 @@ pub struct Stats {
     pub answer_bytes: AtomicU64,
     /// The latest slow operations.
     pub slowlog: Slowlog,
+    /// What the shards say of themselves.
+    pub gauges: Gauges,
     cells: [[Cell; LEVELS.len()]; OPERATIONS.len()],
     /// The core's counters as the drivers last told them, by shard.
     core: Mutex<BTreeMap<u16, Vec<(&'static str, u64)>>>,
@@ -114,6 +117,7 @@ impl Default for Stats {
             request_bytes: AtomicU64::new(0),
             answer_bytes: AtomicU64::new(0),
             slowlog: Slowlog::default(),
+            gauges: Gauges::default(),
             cells: Default::default(),
             core: Mutex::default(),
         }
@@ -191,6 +195,7 @@ impl Stats {
             )?;
         }
         self.write_operations(text)?;
+        self.gauges.write(text)?;
         self.write_core(text)
     }
 

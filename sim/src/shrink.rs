@@ -217,7 +217,11 @@ fn with_nodes(plan: &Plan, nodes: u64) -> Plan {
         | FaultKind::ClockStep { node, .. }
         | FaultKind::ClockFreeze { node, .. }
         | FaultKind::ClockDrift { node, .. }
-        | FaultKind::SlowDisk { node, .. } => *node < nodes,
+        | FaultKind::SlowDisk { node, .. }
+        | FaultKind::HungDisk { node, .. }
+        | FaultKind::FullDisk { node, .. }
+        | FaultKind::FailedSync { node, .. }
+        | FaultKind::FailedReads { node, .. } => *node < nodes,
         FaultKind::Clog { from, to, .. } => *from < nodes && *to < nodes,
         FaultKind::CrashAll { .. } | FaultKind::Partition { .. } => true,
     });

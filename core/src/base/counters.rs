@@ -125,6 +125,8 @@ counters! {
     WalRecords = "wal_records",
     /// Reads that went to disk.
     DiskReads = "disk_reads",
+    /// The disk did not answer in time, and the node stepped aside.
+    DiskStalled = "disk_stalled",
     /// Reads spared by a filter.
     FilterSpared = "filter_spared",
     /// G1: a round for a slot's watermark was begun.

@@ -5,6 +5,9 @@ mod cache;
 mod codec;
 mod commit;
 mod cursor;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod decoders;
 mod entry;
 mod garbage;
 mod levels;
@@ -14,18 +17,21 @@ mod memtable;
 mod merge;
 mod options;
 mod pointer;
+mod purpose;
 mod reads;
 mod recovery;
 mod reserve;
 mod scan;
 mod scrub;
 mod separate;
+mod status;
 mod table;
 mod values;
+pub mod verify;
 mod wal;
 
 use crate::base::{Counters, Instant, Now, Record, RecordKey, Stamp, Ticket};
-use crate::io::{DiskErrorKind, DiskOp, DiskResult, FileKind, FileName, Outbox, Output};
+use crate::io::{DiskOp, DiskResult, FileKind, FileName, Outbox, Output};
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::format;
 use alloc::string::String;
@@ -38,8 +44,9 @@ use garbage::Collectable;
 use levels::Levels;
 use manifest::{Install, ManifestTail};
 use memtable::Memtable;
-use merge::{Merge, MergeKind};
+use merge::Merge;
 pub use options::{Durability, StoreOptions, StoreStats};
+use purpose::{OnFailure, Purpose, file_of};
 use reads::GetJob;
 use recovery::Recovery;
 use reserve::Reserve;
@@ -48,6 +55,8 @@ pub use scan::{Direction, ScanRange};
 use scrub::Scrub;
 use table::BlockAt;
 use values::ValueFiles;
+
+pub use status::{Damage, ScrubStatus, StoreStatus};
 
 /// Position in the write-ahead log: every `put` and `erase` gets the next one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -162,96 +171,10 @@ impl ReadJob {
     }
 }
 
-/// What a disk operation in flight is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Purpose {
-    Recovery,
-    Commit,
-    /// Sync of the log up to a group (interval durability).
-    LogSync(u64),
-    SegmentMake,
-    SegmentDir,
-    Merge(MergeKind),
-    /// A read for a source of the merge with this id.
-    MergeRead(MergeKind, usize, u64),
-    /// A read of a value for the merge with this id.
-    MergeValue(MergeKind, u64),
-    Manifest,
-    GetBlock(ReadToken),
-    ScanBlock(ReadToken, usize),
-    ScanValue(ReadToken, usize),
-    Scrub,
-    ReserveMake,
-    ReserveFree,
-    Remove,
-}
-
-impl Purpose {
-    /// What the operation does, for the operator.
-    fn words(self) -> &'static str {
-        match self {
-            Self::Recovery => "recover",
-            Self::Commit => "write the log",
-            Self::LogSync(_) => "sync the log",
-            Self::SegmentMake | Self::SegmentDir => "make a segment of the log",
-            Self::Merge(_) => "write a table",
-            Self::Manifest => "write the manifest",
-            Self::MergeRead(..) | Self::GetBlock(_) | Self::ScanBlock(..) | Self::Scrub => "read a block",
-            Self::MergeValue(..) | Self::ScanValue(..) => "read a value",
-            Self::ReserveMake | Self::ReserveFree => "keep space in reserve",
-            Self::Remove => "remove a file",
-        }
-    }
-
-    /// What becomes of an operation that failed.
-    fn on_failure(self, kind: DiskErrorKind) -> OnFailure {
-        match self {
-            Self::SegmentMake | Self::Merge(_) | Self::Manifest if kind == DiskErrorKind::Full => {
-                OnFailure::Full
-            }
-            Self::Recovery
-            | Self::MergeRead(..)
-            | Self::MergeValue(..)
-            | Self::GetBlock(_)
-            | Self::ScanBlock(..)
-            | Self::ScanValue(..)
-            | Self::Scrub
-            | Self::ReserveMake
-            | Self::ReserveFree
-            | Self::Remove => OnFailure::Handled,
-            _ => OnFailure::Fatal,
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum OnFailure {
-    /// Undone, and tried again when there is space.
-    Full,
-    /// Whoever asked sees the failure.
-    Handled,
-    /// A failed write or sync leaves the bytes undefined: the store stops.
-    Fatal,
-}
-
-/// The file that an operation is about; the manifest for those about the directory.
-fn file_of(op: &DiskOp) -> FileName {
-    match op {
-        DiskOp::Create { file, .. }
-        | DiskOp::Write { file, .. }
-        | DiskOp::Read { file, .. }
-        | DiskOp::Sync { file }
-        | DiskOp::Truncate { file, .. }
-        | DiskOp::Remove { file } => *file,
-        DiskOp::Rename { to, .. } => *to,
-        DiskOp::List | DiskOp::SyncDir => manifest::MANIFEST,
-    }
-}
-
 /// Memtables that may wait for their flush before writers are refused.
 const FROZEN_MAX: usize = 3;
-/// Bytes of changes that may wait for a commit before writers are refused.
-const PENDING_BYTES_MAX: usize = 64 << 20;
+/// Bytes of changes that may wait for a commit before writers are refused: half a memtable, and at least this.
+const PENDING_BYTES_MIN: usize = 1 << 20;
 /// Milliseconds until space is looked for again on a full disk.
 const FULL_RETRY_MS: u64 = 500;
 
@@ -274,6 +197,8 @@ pub struct Store {
     values_turn: bool,
     /// Blocks that cannot be read, by table.
     damaged: BTreeMap<u64, BTreeSet<BlockAt>>,
+    /// Descriptions of the first of them.
+    described: Vec<Damage>,
     collectable: Collectable,
     /// Rises when a flush adds a table: a read that began before looks again.
     version: u64,
@@ -312,6 +237,8 @@ pub struct Store {
     scrub: Scrub,
     reserve: Reserve,
     full_until: Option<Instant>,
+    /// Since when writers wait.
+    stalled_since: Option<Instant>,
     stats: StoreStats,
     /// Memory used again from call to call.
     name: Vec<u8>,
@@ -339,6 +266,7 @@ impl Store {
             values: ValueFiles::default(),
             values_turn: false,
             damaged: BTreeMap::new(),
+            described: Vec::new(),
             collectable: Collectable::default(),
             version: 0,
             pending: wal::Pending::default(),
@@ -370,6 +298,7 @@ impl Store {
             scrub: Scrub::default(),
             reserve: Reserve::default(),
             full_until: None,
+            stalled_since: None,
             stats: StoreStats::default(),
             name: Vec::new(),
             body: Vec::new(),
@@ -460,24 +389,14 @@ impl Store {
         }
         let lagging = self.frozen.len() >= FROZEN_MAX && self.active.bytes() >= self.options.memtable_bytes;
         let is_deep = self.levels.runs()[0].len() >= commit::STOP_FROM;
-        let is_busy = lagging || is_deep || self.pending.len() > PENDING_BYTES_MAX;
+        let is_busy =
+            lagging || is_deep || self.pending.len() > PENDING_BYTES_MIN.max(self.options.memtable_bytes / 2);
         if is_busy { Err(Pressure::Busy) } else { Ok(()) }
     }
 
     /// When `commit` wants to be called again at the latest (interval durability, a full disk).
     pub fn next_deadline(&self) -> Option<Instant> {
         self.sync_due.into_iter().chain(self.full_until).chain(self.scrub_deadline()).min()
-    }
-
-    /// Bytes held in memory, by kind: memtables, block cache, filters and indexes.
-    pub fn memory(&self) -> [(&'static str, usize); 3] {
-        let frozen: usize = self.frozen.iter().map(|frozen| frozen.memtable.bytes()).sum();
-        let tables = self.levels.all().map(|table| table.memory()).sum();
-        [
-            ("memtables", self.active.bytes() + frozen),
-            ("block_cache", self.cache.bytes()),
-            ("filters", tables),
-        ]
     }
 
     /// Live tables and their bytes.

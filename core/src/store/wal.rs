@@ -35,6 +35,11 @@ impl Pending {
         self.bytes.len()
     }
 
+    /// Bytes of memory that it takes.
+    pub(super) fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     /// Bytes that the group of what is pending takes in a segment.
     pub(super) fn group_bytes(&self) -> u64 {
         (log::pages_of(self.bytes.len()) * PAGE) as u64

@@ -2,9 +2,11 @@
 
 mod crash;
 mod damage;
+mod decoders;
 mod disk;
 mod model;
 mod values;
+mod verify;
 
 use super::{
     Direction, Durability, Lookup, Lsn, Pressure, ReadToken, ScanRange, Store, StoreCx, StoreEvent,
@@ -34,8 +36,7 @@ fn small() -> StoreOptions {
         value_file_bytes: 40 << 10,
         table_bytes: 8 << 10,
         cache_bytes: 4 << 10,
-        reserve_bytes: 0,
-        scrub_ms: 0,
+        ..StoreOptions::default()
     }
 }
 

@@ -1,0 +1,92 @@
+//! What the disk operations in flight are for, and what becomes of those that fail.
+
+use super::ReadToken;
+use super::manifest::MANIFEST;
+use super::merge::MergeKind;
+use crate::io::{DiskErrorKind, DiskOp, FileName};
+
+/// What a disk operation in flight is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    Recovery,
+    Commit,
+    /// Sync of the log up to a group (interval durability).
+    LogSync(u64),
+    SegmentMake,
+    SegmentDir,
+    Merge(MergeKind),
+    /// A read for a source of the merge with this id.
+    MergeRead(MergeKind, usize, u64),
+    /// A read of a value for the merge with this id.
+    MergeValue(MergeKind, u64),
+    Manifest,
+    GetBlock(ReadToken),
+    ScanBlock(ReadToken, usize),
+    ScanValue(ReadToken, usize),
+    Scrub,
+    ReserveMake,
+    ReserveFree,
+    Remove,
+}
+
+impl Purpose {
+    /// What the operation does, for the operator.
+    pub(super) fn words(self) -> &'static str {
+        match self {
+            Self::Recovery => "recover",
+            Self::Commit => "write the log",
+            Self::LogSync(_) => "sync the log",
+            Self::SegmentMake | Self::SegmentDir => "make a segment of the log",
+            Self::Merge(_) => "write a table",
+            Self::Manifest => "write the manifest",
+            Self::MergeRead(..) | Self::GetBlock(_) | Self::ScanBlock(..) | Self::Scrub => "read a block",
+            Self::MergeValue(..) | Self::ScanValue(..) => "read a value",
+            Self::ReserveMake | Self::ReserveFree => "keep space in reserve",
+            Self::Remove => "remove a file",
+        }
+    }
+
+    /// What becomes of an operation that failed.
+    pub(super) fn on_failure(self, kind: DiskErrorKind) -> OnFailure {
+        match self {
+            Self::SegmentMake | Self::Merge(_) | Self::Manifest if kind == DiskErrorKind::Full => {
+                OnFailure::Full
+            }
+            Self::Recovery
+            | Self::MergeRead(..)
+            | Self::MergeValue(..)
+            | Self::GetBlock(_)
+            | Self::ScanBlock(..)
+            | Self::ScanValue(..)
+            | Self::Scrub
+            | Self::ReserveMake
+            | Self::ReserveFree
+            | Self::Remove => OnFailure::Handled,
+            _ => OnFailure::Fatal,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum OnFailure {
+    /// Undone, and tried again when there is space.
+    Full,
+    /// Whoever asked sees the failure.
+    Handled,
+    /// A failed write or sync leaves the bytes undefined: the store stops.
+    Fatal,
+}
+
+/// The file that an operation is about; the manifest for those about the directory.
+pub(super) fn file_of(op: &DiskOp) -> FileName {
+    match op {
+        DiskOp::Create { file, .. }
+        | DiskOp::Write { file, .. }
+        | DiskOp::Read { file, .. }
+        | DiskOp::Sync { file }
+        | DiskOp::Truncate { file, .. }
+        | DiskOp::Remove { file } => *file,
+        DiskOp::Rename { to, .. } => *to,
+        DiskOp::List | DiskOp::SyncDir => MANIFEST,
+    }
+}
