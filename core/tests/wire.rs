@@ -47,8 +47,12 @@ fn frame(body: Message) -> Vec<u8> {
 
 fn wanted() -> impl Strategy<Value = Wanted> {
     let bound = (0_u8..=255).prop_map(|byte| Bytes::copy_from_slice(&[byte]));
-    (bound.clone(), proptest::option::of(bound), any::<bool>())
-        .prop_map(|(low, high, values)| Wanted { low, high, values, ..Wanted::default() })
+    (bound.clone(), proptest::option::of(bound), any::<bool>()).prop_map(|(low, high, values)| Wanted {
+        low,
+        high,
+        values,
+        ..Wanted::default()
+    })
 }
 
 fn forward(op: KeyOp) -> Message {

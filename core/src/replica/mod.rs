@@ -181,7 +181,10 @@ impl Replica {
                 _ => {}
             },
             StoreEvent::Unreadable { token } => self.on_unreadable(rx, token),
-            StoreEvent::Recovered | StoreEvent::Damaged { .. } | StoreEvent::Fatal(_) => {}
+            StoreEvent::Recovered
+            | StoreEvent::Damaged { .. }
+            | StoreEvent::Dropped { .. }
+            | StoreEvent::Fatal(_) => {}
         }
     }
 

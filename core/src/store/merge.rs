@@ -93,8 +93,10 @@ pub(super) struct Merge {
     finished: Option<Arc<Table>>,
     pub(super) install: Install,
     /// Tombstones and expired records left out.
-    dropped: u64,
+    collected: u64,
     ended: bool,
+    /// Slots that were dropped since the merge began: what it has written of them counts as not there.
+    pub(super) dropped: Vec<(u16, u64)>,
     /// Where values go that stand apart.
     pub(super) values: Option<ValueWriter>,
     /// Value files whose live values are written anew.
@@ -166,10 +168,13 @@ impl Store {
                 install,
                 [Source::Memory(frozen.memtable, position)].into(),
                 0,
+                frozen.dropped,
             );
         }
         if self.compaction.is_none() && !self.moving && core::mem::take(&mut self.levels_changed) {
-            self.start_compaction(cx);
+            if !self.clear_dropped(cx) {
+                self.start_compaction(cx);
+            }
         }
     }
 
@@ -221,7 +226,14 @@ impl Store {
         let mut install = Install::new(InstallKind::Compaction);
         install.removed = inputs;
         install.removed.extend(below);
-        self.start_merge(cx, MergeKind::Compaction, install, sources, level as u8 + u8::from(!in_place));
+        self.start_merge(
+            cx,
+            MergeKind::Compaction,
+            install,
+            sources,
+            level as u8 + u8::from(!in_place),
+            Vec::new(),
+        );
     }
 
     /// Writes a table anew, so that the values that it points to in condemned files go elsewhere.
@@ -234,7 +246,7 @@ impl Store {
             let mut install = Install::new(InstallKind::Compaction);
             install.removed = [number].into();
             let sources = [Source::Run(Box::new(cursor))].into();
-            self.start_merge(cx, MergeKind::Compaction, install, sources, level as u8);
+            self.start_merge(cx, MergeKind::Compaction, install, sources, level as u8, Vec::new());
         }
     }
 
@@ -245,6 +257,7 @@ impl Store {
         install: Install,
         sources: Vec<Source>,
         level: u8,
+        dropped: Vec<(u16, u64)>,
     ) {
         let number = self.take_file_number();
         let builder = Builder::new(number, self.options.block_bytes);
@@ -259,8 +272,9 @@ impl Store {
             is_created: false,
             finished: None,
             install,
-            dropped: 0,
+            collected: 0,
             ended: false,
+            dropped,
             values: None,
             condemned,
             extent: None,
@@ -349,7 +363,7 @@ impl Store {
     }
 
     fn end_piece(&mut self, cx: &mut StoreCx<'_>, mut merge: Merge) {
-        for _ in 0..core::mem::take(&mut merge.dropped) {
+        for _ in 0..core::mem::take(&mut merge.collected) {
             cx.counters.add(Counter::TombstoneDropped);
         }
         if merge.ended || merge.builder.len() >= self.options.table_bytes {
@@ -387,6 +401,11 @@ impl Store {
             if !merge.ended {
                 *self.merge_slot(kind) = Some(merge);
                 return self.make_piece(cx, kind);
+            }
+            for table in &mut merge.install.added {
+                if let Some(without) = table.without(&merge.dropped) {
+                    *table = Arc::new(without);
+                }
             }
             let install = merge.install.clone();
             *self.merge_slot(kind) = Some(merge);
@@ -438,7 +457,7 @@ impl Store {
 
     /// Writes the best entry of the next key. Every source stands at its next entry.
     fn emit_next(&mut self, merge: &mut Merge) -> Next {
-        let Merge { kind, sources, builder, install, values, condemned, extent, dropped, .. } = merge;
+        let Merge { kind, sources, builder, install, values, condemned, extent, collected, .. } = merge;
         let mut best: Option<(usize, &[u8], Rank, &[u8])> = None;
         let mut same: u64 = 0;
         for (number, source) in sources.iter().enumerate() {
@@ -477,7 +496,7 @@ impl Store {
                 waits => return Next::Waits(waits),
             }
         } else if !rank.erases {
-            *dropped += 1;
+            *collected += 1;
         }
         // Only a source at the very key moves on; the mask has its number modulo 64.
         let name = if sources.len() <= 64 { Vec::new() } else { key.to_vec() };

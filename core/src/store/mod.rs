@@ -8,6 +8,7 @@ mod cursor;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod decoders;
+mod drop;
 mod entry;
 mod garbage;
 mod levels;
@@ -30,7 +31,7 @@ mod values;
 pub mod verify;
 mod wal;
 
-use crate::base::{Counters, Instant, Now, Record, RecordKey, Stamp, Ticket};
+use crate::base::{Counters, Instant, Now, Record, RecordKey, Slot, Stamp, Ticket};
 use crate::io::{DiskOp, DiskResult, FileKind, FileName, Outbox, Output};
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::format;
@@ -43,7 +44,7 @@ use entry::Rank;
 use garbage::Collectable;
 use levels::Levels;
 use manifest::{Install, ManifestTail};
-use memtable::Memtable;
+use memtable::{Held, Memtable};
 use merge::Merge;
 pub use options::{Durability, StoreOptions, StoreStats};
 use purpose::{OnFailure, Purpose, file_of};
@@ -122,6 +123,11 @@ pub enum StoreEvent {
         /// What was found, for the operator.
         reason: String,
     },
+    /// What `drop_slots` dropped is gone for good: a start does not bring it back.
+    Dropped {
+        /// The slots of one call.
+        slots: Vec<Slot>,
+    },
     /// The store cannot go on: damage beyond a torn tail, a failed write or sync.
     Fatal(String),
 }
@@ -147,6 +153,16 @@ struct Frozen {
     /// Once it is in a table, segments up to this one and groups up to this one are not needed.
     segment: u64,
     group: u64,
+    /// Slots whose entries count as not there.
+    dropped: Vec<(u16, u64)>,
+}
+
+impl Frozen {
+    fn get(&self, name: &[u8]) -> Option<Held<'_>> {
+        let is_dropped =
+            !self.dropped.is_empty() && self.dropped.iter().any(|(slot, _)| *slot == entry::slot_of(name));
+        if is_dropped { None } else { self.memtable.get(name) }
+    }
 }
 
 /// A read that waits for the disk.
@@ -197,6 +213,8 @@ pub struct Store {
     values_turn: bool,
     /// Blocks that cannot be read, by table.
     damaged: BTreeMap<u64, BTreeSet<BlockAt>>,
+    /// Slots dropped while the log still holds entries of theirs, up to these groups.
+    dropped: Vec<(u16, u64)>,
     /// Descriptions of the first of them.
     described: Vec<Damage>,
     collectable: Collectable,
@@ -266,6 +284,7 @@ impl Store {
             values: ValueFiles::default(),
             values_turn: false,
             damaged: BTreeMap::new(),
+            dropped: Vec::new(),
             described: Vec::new(),
             collectable: Collectable::default(),
             version: 0,
@@ -333,8 +352,8 @@ impl Store {
             Purpose::MergeValue(kind, id) => self.on_merge_value(cx, kind, id, result),
             Purpose::Manifest => self.on_manifest_step(cx),
             Purpose::GetBlock(token) => self.on_get_block(cx, token, &result),
-            Purpose::ScanBlock(token, source) => self.on_scan_block(cx, token, source, result),
-            Purpose::ScanValue(token, number) => self.on_scan_value(cx, token, number, result),
+            Purpose::ScanBlock(token, source, turn) => self.on_scan_block(cx, token, source, turn, result),
+            Purpose::ScanValue(token, number, turn) => self.on_scan_value(cx, token, number, turn, result),
             Purpose::Scrub => self.on_scrub_read(cx, result),
             Purpose::ReserveMake => self.on_reserve_made(cx, file, &result),
             Purpose::ReserveFree => self.on_reserve_freed(cx),

@@ -21,8 +21,9 @@ pub(super) enum Purpose {
     MergeValue(MergeKind, u64),
     Manifest,
     GetBlock(ReadToken),
-    ScanBlock(ReadToken, usize),
-    ScanValue(ReadToken, usize),
+    /// A read for a source, or for a record's value, of a scan that was begun anew so many times.
+    ScanBlock(ReadToken, usize, u32),
+    ScanValue(ReadToken, usize, u32),
     Scrub,
     ReserveMake,
     ReserveFree,

@@ -4,6 +4,7 @@ mod crash;
 mod damage;
 mod decoders;
 mod disk;
+mod drop;
 mod model;
 mod values;
 mod verify;

@@ -392,7 +392,7 @@ impl StoreVerifier {
         }
         let named: Vec<Segment> = named.into_iter().cloned().collect();
         let mut records = 0;
-        match wal::replay(&named, first_group, |_, _, _| records += 1) {
+        match wal::replay(&named, first_group, |_, _, _, _| records += 1) {
             Ok(replayed) if replayed.torn => {
                 let file = named.last().map_or(wal_file(0), |segment| segment.file);
                 let what = "ends with a group that was never written whole";
