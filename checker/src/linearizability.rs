@@ -48,7 +48,7 @@ pub fn check_recording(recording: &Recording, options: &Options, limits: &Limits
         .filter(|(_, places)| !places.is_empty())
         .collect();
     keys.sort_by(|a, b| recording.keys.text(a.0).cmp(recording.keys.text(b.0)));
-    let deadline = limits.timeout.map(|timeout| Instant::now() + timeout);
+    let deadline = limits.deadline();
     let mut verdicts: Vec<Option<KeyVerdict>> = vec![None; keys.len()];
     let mut share = FIRST_SHARE;
     loop {

@@ -1,5 +1,6 @@
-//! The node binary: `samara dev`, `samara node`.
+//! The node binary: `samara dev`, `samara node`, `samara bench`.
 
+mod bench;
 mod dev;
 
 use clap::{Parser, Subcommand};
@@ -25,6 +26,8 @@ enum Verb {
     Dev(dev::Dev),
     /// Run one node.
     Node(Box<NodeFlags>),
+    /// Load a cluster and measure it; record a history for samara-check.
+    Bench(Box<bench::Bench>),
 }
 
 fn main() -> ExitCode {
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
         match arguments.command {
             Verb::Dev(dev) => dev::run(&dev).await,
             Verb::Node(flags) => run_node(*flags).await,
+            Verb::Bench(bench) => bench::run(&bench).await,
         }
     });
     match result {
@@ -63,7 +67,8 @@ fn in_one_line(error: &clap::Error) -> String {
     let words: Vec<&str> = lines.filter(|line| !line.is_empty()).collect();
     let what = words.join(" ");
     let what = what.strip_prefix("error: ").unwrap_or(&what);
-    let what = if what.is_empty() || what.starts_with("A replicated") { "give dev or node" } else { what };
+    let what =
+        if what.is_empty() || what.starts_with("A replicated") { "give dev, node or bench" } else { what };
     format!("{what}; see --help")
 }
 

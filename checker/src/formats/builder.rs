@@ -109,6 +109,14 @@ impl Builder {
         }
         let transaction = event.f.as_ref().is_some_and(|f| f.is(b"txn"));
         let time = event.time.unwrap_or(self.events);
+        let mixed =
+            if transaction { !self.recording.records.is_empty() } else { !self.open_transactions.is_empty() };
+        if kind == Kind::Invoke && mixed {
+            return Err(Wrong {
+                at: 0,
+                reason: "transactions and single operations are judged differently: put them into files of their own".into(),
+            });
+        }
         match (kind, self.open[process as usize]) {
             (Kind::Invoke, NOBODY) if transaction => {
                 self.open[process as usize] = self.open_transactions.len() as u32;
