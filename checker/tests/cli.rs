@@ -118,7 +118,7 @@ fn bad_input_is_named_by_file_line_and_column() {
             "word.jsonl",
             "jsonl",
             format!("{invoke}\n{{\"process\":1,\"type\":\"begin\"}}"),
-            ":2:22: type is not",
+            ":2:21: type is not",
         ),
         ("time.jsonl", "jsonl", "{\"process\":0,\"time\":\"noon\"}".into(), ":1:21: time is"),
         ("twice.jsonl", "jsonl", format!("{invoke}\n{invoke}\n"), ":2:1: process 0 invokes while"),
@@ -134,7 +134,7 @@ fn bad_input_is_named_by_file_line_and_column() {
             r#"{"process":0,"type":"invoke","f":"pop","key":"k"}"#.into(),
             "is none of get, put",
         ),
-        ("map.edn", "edn", "[{:process 0 :type}]".into(), ":1:2: "),
+        ("map.edn", "edn", "[{:process 0 :type}]".into(), ":1:19: expected a form"),
         (
             "open.edn",
             "edn",

@@ -107,7 +107,11 @@ impl Builder {
         if self.open.len() <= process as usize {
             self.open.resize(process as usize + 1, NOBODY);
         }
-        let transaction = event.f.as_ref().is_some_and(|f| f.is(b"txn"));
+        // A completion is of what was invoked, whatever it is called.
+        let transaction = match kind {
+            Kind::Invoke => event.f.as_ref().is_some_and(|f| f.is(b"txn")),
+            _ => !self.open_transactions.is_empty(),
+        };
         let time = event.time.unwrap_or(self.events);
         let mixed =
             if transaction { !self.recording.records.is_empty() } else { !self.open_transactions.is_empty() };

@@ -1,8 +1,8 @@
 //! One client of the load generator: keeps some requests in flight on one connection, and comes back when it breaks.
 
-use super::Shared;
 use super::history::{Begun, Recorded};
 use super::reply::{Reply, parse};
+use super::shared::Shared;
 use super::workload::{Ask, Chooser};
 use std::collections::VecDeque;
 use std::rc::Rc;

@@ -6,15 +6,14 @@
 mod client;
 mod history;
 mod reply;
+mod shared;
 mod workload;
 
 use clap::Args;
 use client::{Client, Plan};
-use hdrhistogram::Histogram;
 use history::History;
 use samara::config;
-use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use shared::Shared;
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -72,65 +71,6 @@ pub(crate) struct Bench {
     /// Print the result as one line of JSON.
     #[arg(long)]
     json: bool,
-}
-
-/// What all clients share: they run on one thread.
-struct Shared {
-    history: RefCell<Option<History>>,
-    latency: RefCell<Histogram<u64>>,
-    ops: Cell<u64>,
-    errors: Cell<u64>,
-    /// Errors by their first word.
-    kinds: RefCell<BTreeMap<String, u64>>,
-    /// Why connections broke.
-    reasons: RefCell<BTreeMap<String, u64>>,
-    last: Cell<Option<Instant>>,
-    stop: Cell<bool>,
-    /// Values of different phases differ.
-    phase: Cell<u64>,
-}
-
-impl Shared {
-    fn new(history: Option<History>) -> Result<Self, String> {
-        let latency = Histogram::new(3).map_err(|error| format!("a histogram: {error}"))?;
-        Ok(Self {
-            history: RefCell::new(history),
-            latency: RefCell::new(latency),
-            ops: Cell::new(0),
-            errors: Cell::new(0),
-            kinds: RefCell::default(),
-            reasons: RefCell::default(),
-            last: Cell::new(None),
-            stop: Cell::new(false),
-            phase: Cell::new(0),
-        })
-    }
-
-    fn done(&self, latency: Duration) {
-        self.ops.set(self.ops.get() + 1);
-        self.last.set(Some(Instant::now()));
-        // Nanoseconds; what is beyond the histogram is counted at its end.
-        self.latency.borrow_mut().saturating_record(latency.as_nanos() as u64);
-    }
-
-    fn error(&self, text: &str) {
-        self.errors.set(self.errors.get() + 1);
-        let word = text.split(' ').next().unwrap_or_default();
-        *self.kinds.borrow_mut().entry(word.to_string()).or_default() += 1;
-    }
-
-    fn broken(&self, reason: &str) {
-        *self.reasons.borrow_mut().entry(reason.to_string()).or_default() += 1;
-    }
-
-    /// Forgets what was counted so far.
-    fn reset(&self) {
-        self.latency.borrow_mut().reset();
-        self.ops.set(0);
-        self.errors.set(0);
-        self.kinds.borrow_mut().clear();
-        self.reasons.borrow_mut().clear();
-    }
 }
 
 impl Bench {
