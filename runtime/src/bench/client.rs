@@ -174,7 +174,7 @@ impl<'a> Client<'a> {
             let mut taken = 0;
             while let Some((reply, took)) = parse(&text[taken..])? {
                 taken += took;
-                self.answered(reply)?;
+                self.answered(&reply)?;
             }
             text.drain(..taken);
         }
@@ -266,17 +266,17 @@ impl<'a> Client<'a> {
         self.flights.push_back(Flight { ask, due, sent: Instant::now(), process, begun, second });
     }
 
-    fn answered(&mut self, reply: Reply) -> Result<(), String> {
+    fn answered(&mut self, reply: &Reply) -> Result<(), String> {
         let Some(flight) = self.flights.pop_front() else {
             return Err(format!("an answer to nothing: {reply:?}"));
         };
-        let process = self.record(&flight, Some(&reply));
-        if let Reply::Error(text) = &reply {
+        let process = self.record(&flight, Some(reply));
+        if let Reply::Error(text) = reply {
             self.processes.push(process);
             self.shared.error(text);
             return Ok(());
         }
-        if let (Ask::Get(key), Reply::Bulk(Some(value))) = (&flight.ask, &reply) {
+        if let (Ask::Get(key), Reply::Bulk(Some(value))) = (&flight.ask, reply) {
             self.last = Some((*key, String::from_utf8_lossy(value).into_owned()));
         }
         if let (Ask::ReadModifyWrite(_), false) = (&flight.ask, flight.second) {

@@ -244,7 +244,7 @@ fn report(bench: &Bench, shared: &Shared, seconds: f64) -> Result<(), String> {
         );
         for (what, all) in [("errors", &shared.kinds), ("broken connections", &shared.reasons)] {
             for (kind, count) in all.borrow().iter() {
-                text.push_str(&format!("\n  {what}: {count} x {kind}"));
+                text.extend(["\n  ", what, ": ", &count.to_string(), " x ", kind]);
             }
         }
         text
