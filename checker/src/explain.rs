@@ -3,7 +3,7 @@
 //! A part proves something only when leaving out the rest cannot have broken it. A read can always be left out, for an order of the whole is then an
 //! order of the part. A value can be left out with all that writes, reads or swaps it, when nothing demands that a value is *not* there.
 
-use crate::frontier::{Budget, Found, search};
+use crate::frontier::{Budget, Found, Want, search};
 use crate::kernel::{Act, Kernel, OTHER};
 use crate::linearizability::{Counterexample, Options};
 use crate::recording::{NOTHING, Recording};
@@ -26,20 +26,27 @@ pub(crate) fn explain(
     mut budget: Budget,
 ) -> Counterexample {
     let mut prefix = Vec::new();
-    if let Some(stuck) = violation.stuck {
-        let events = slots.ret[stuck as usize] as usize + 1;
-        budget.steps = budget.steps.max(EXPLAIN_STEPS);
-        if let Found::Stuck(_, order) = search(kernel, slots, events, true, &mut budget) {
-            prefix = order;
+    let mut stuck = violation.stuck;
+    budget.steps = budget.steps.max(EXPLAIN_STEPS);
+    let mut longest = budget.clone();
+    if let Some(first) = stuck {
+        let events = kernel.events.len();
+        if let Found::Stuck(last, order) = search(kernel, slots, events, Want::Prefix, &mut longest) {
+            (stuck, prefix) = (Some(last), order);
+        } else {
+            let events = slots.ret[first as usize] as usize + 1;
+            if let Found::Stuck(_, order) = search(kernel, slots, events, Want::Order, &mut budget) {
+                prefix = order;
+            }
         }
     }
-    let smallest = match (&violation.conflict, violation.stuck) {
+    let smallest = match (&violation.conflict, stuck) {
         (Some(conflict), _) => conflict.iter().map(|at| kernel.ops[*at as usize].source).collect(),
         (None, Some(stuck)) => Parts::new(recording, options, kernel, stuck).smallest(),
         (None, None) => Vec::new(),
     };
     let last = violation.conflict.as_ref().and_then(|ops| ops.last().copied());
-    let stuck = violation.stuck.or(last).unwrap_or(0);
+    let stuck = stuck.or(last).unwrap_or(0);
     let key = kernel.ops.first().map_or(NOTHING, |op| recording.records[op.source as usize].key);
     let source = |at: u32| recording.operation(kernel.ops[at as usize].source);
     Counterexample {
@@ -51,8 +58,10 @@ pub(crate) fn explain(
 }
 
 /// Steps that an explanation gets at least.
-const EXPLAIN_STEPS: u64 = 1_000_000;
-/// Operations that are judged in all while the smallest part is looked for.
+const EXPLAIN_STEPS: u64 = 20_000;
+/// Operations that are judged in all while the smallest part is looked for: at least, for each of the key, and at most.
+const JUDGED_MIN: usize = 200_000;
+const JUDGED_EACH: usize = 20;
 const JUDGED_MAX: usize = 4_000_000;
 /// A part that is larger than this explains nothing.
 const SHOWN_MAX: usize = 200;
@@ -64,6 +73,7 @@ struct Parts<'a> {
     /// Operations that go only together, the latest last.
     groups: Vec<Vec<u32>>,
     judged: usize,
+    judged_max: usize,
 }
 
 impl<'a> Parts<'a> {
@@ -91,7 +101,8 @@ impl<'a> Parts<'a> {
         }
         let call = |at: &u32| recording.records[*at as usize].call;
         groups.sort_by_key(|group| group.iter().map(call).max());
-        Self { recording, options, groups, judged: 0 }
+        let judged_max = (kernel.ops.len() * JUDGED_EACH).clamp(JUDGED_MIN, JUDGED_MAX);
+        Self { recording, options, groups, judged: 0, judged_max }
     }
 
     fn smallest(mut self) -> Vec<u32> {
@@ -145,7 +156,7 @@ impl<'a> Parts<'a> {
     /// Whether these operations certainly have no order.
     fn fails(&mut self, places: &[u32]) -> bool {
         self.judged += places.len() + 16;
-        if self.judged > JUDGED_MAX {
+        if self.judged > self.judged_max {
             return false;
         }
         let mut places = places.to_vec();
@@ -159,7 +170,7 @@ impl<'a> Parts<'a> {
         let slots = Slots::new(&kernel);
         let events = kernel.events.len();
         let mut budget = Budget { steps: 50_000, deadline: None, memory: 16 << 20 };
-        matches!(search(&mut kernel, &slots, events, false, &mut budget), Found::Stuck(..))
+        matches!(search(&mut kernel, &slots, events, Want::Verdict, &mut budget), Found::Stuck(..))
     }
 }
 

@@ -63,23 +63,34 @@ pub(crate) enum Found {
     Spent(usize),
 }
 
+/// What a search is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Want {
+    /// Whether there is an order.
+    Verdict,
+    /// The order, or the longest one from which none of the whole can come.
+    Order,
+    /// The longest prefix in time that has an order by itself: what comes later is not looked at.
+    Prefix,
+}
+
 /// Sizes of the frontier for those keys whose order is not found by a narrow one that goes back.
 const PASSES: [usize; 3] = [4_096, 65_536, 1 << 20];
 
-/// Searches with frontiers of growing size. `events`: how many events of the kernel count. `trace`: whether an order is wanted.
+/// Searches with frontiers of growing size. `events`: how many events of the kernel count.
 pub(crate) fn search(
     kernel: &mut Kernel,
     slots: &Slots,
     events: usize,
-    trace: bool,
+    want: Want,
     budget: &mut Budget,
 ) -> Found {
     match slots.count {
-        0..=64 => sized::<1>(kernel, slots, events, trace, budget),
-        65..=128 => sized::<2>(kernel, slots, events, trace, budget),
-        129..=256 => sized::<4>(kernel, slots, events, trace, budget),
-        257..=1024 => sized::<16>(kernel, slots, events, trace, budget),
-        1025..=8192 => sized::<128>(kernel, slots, events, trace, budget),
+        0..=64 => sized::<1>(kernel, slots, events, want, budget),
+        65..=128 => sized::<2>(kernel, slots, events, want, budget),
+        129..=256 => sized::<4>(kernel, slots, events, want, budget),
+        257..=1024 => sized::<16>(kernel, slots, events, want, budget),
+        1025..=8192 => sized::<128>(kernel, slots, events, want, budget),
         _ => Found::Spent(0),
     }
 }
@@ -88,11 +99,11 @@ fn sized<const W: usize>(
     kernel: &mut Kernel,
     slots: &Slots,
     events: usize,
-    trace: bool,
+    want: Want,
     budget: &mut Budget,
 ) -> Found {
     let widest = budget.memory / (size_of::<Config<W>>() * 8);
-    let mut decided = match Search::<W>::new(kernel, slots, 0, trace).beam(events, widest, budget) {
+    let mut decided = match Search::<W>::new(kernel, slots, 0, want).beam(events, widest, budget) {
         Ok(found) => return found,
         Err(event) => event,
     };
@@ -101,7 +112,7 @@ fn sized<const W: usize>(
         if configs > widest || budget.steps == 0 {
             break;
         }
-        match Search::<W>::new(kernel, slots, configs, trace).run(events, budget) {
+        match Search::<W>::new(kernel, slots, configs, want).run(events, budget) {
             Ok(found) => return found,
             Err(event) => decided = decided.max(event),
         }
@@ -134,6 +145,8 @@ struct Search<'a, const W: usize> {
     open_needs: Vec<u32>,
     open_takers: Vec<u32>,
     trace: Trace,
+    /// Whether configurations from which no order of the whole can come are left out at once.
+    foresees: bool,
     event: usize,
     /// How many unknown operations are forgotten.
     forgotten: usize,
@@ -146,7 +159,7 @@ enum Step {
 }
 
 impl<'a, const W: usize> Search<'a, W> {
-    fn new(kernel: &'a mut Kernel, slots: &'a Slots, configs_max: usize, trace: bool) -> Self {
+    fn new(kernel: &'a mut Kernel, slots: &'a Slots, configs_max: usize, want: Want) -> Self {
         let classes = kernel.classes;
         Self {
             configs: vec![Config::new(kernel.initial)],
@@ -167,7 +180,8 @@ impl<'a, const W: usize> Search<'a, W> {
             open_mentions: vec![0; classes],
             open_needs: vec![0; classes],
             open_takers: vec![0; classes],
-            trace: Trace::new(trace),
+            trace: Trace::new(want != Want::Verdict),
+            foresees: want != Want::Prefix,
             event: 0,
             forgotten: 0,
         }
@@ -447,7 +461,8 @@ impl<'a, const W: usize> Search<'a, W> {
 
     /// Whether a configuration that leaves `class` cannot be completed: something demands it before anybody can set it again.
     fn dead(&self, config: &Config<W>, class: u32) -> bool {
-        if self.kernel.computed && !self.kernel.rising
+        if !self.foresees
+            || self.kernel.computed && !self.kernel.rising
             || class == OTHER
             || class == ABSENT && self.kernel.expiring
             || class as usize >= self.open_needs.len()

@@ -112,8 +112,7 @@ fn operations(recording: &Recording, demand: &Demand) -> Judgement {
         };
     }
     if level == Level::Eventual {
-        let found = eventual::check(recording, &demand.options);
-        let outcome = Outcome::Anomaly(Ok(found));
+        let outcome = Outcome::Anomaly(eventual::check(recording, &demand.options, &demand.limits));
         return Judgement {
             operations: recording.records.len(),
             ..judged(
@@ -127,7 +126,7 @@ fn operations(recording: &Recording, demand: &Demand) -> Judgement {
     let transactions = Transactions::of(recording);
     let found = match isolation(level) {
         Some(isolation) => causal::check(&transactions, isolation, &demand.limits),
-        None => Ok(sessions::check(recording)),
+        None => sessions::check(recording, &demand.limits),
     };
     judged(level, &transactions, Outcome::Anomaly(found), start)
 }

@@ -4,7 +4,7 @@
 //! replies, zones where values are written once each, and else a frontier that is advanced at each return.
 
 use crate::explain::{Violation, explain};
-use crate::frontier::{self, Budget, Found};
+use crate::frontier::{self, Budget, Found, Want};
 use crate::history::History;
 use crate::kernel::Kernel;
 use crate::recording::Recording;
@@ -48,7 +48,7 @@ pub fn check_recording(recording: &Recording, options: &Options, limits: &Limits
         .filter(|(_, places)| !places.is_empty())
         .collect();
     keys.sort_by(|a, b| recording.keys.text(a.0).cmp(recording.keys.text(b.0)));
-    let deadline = limits.timeout.map(|timeout| Instant::now() + timeout);
+    let deadline = limits.deadline();
     let mut verdicts: Vec<Option<KeyVerdict>> = vec![None; keys.len()];
     let mut share = FIRST_SHARE;
     loop {
@@ -172,7 +172,7 @@ impl Round<'_> {
         let slots = Slots::new(&kernel);
         let mut budget = Budget { steps: self.steps, deadline: self.deadline, memory: self.limits.memory };
         let events = kernel.events.len();
-        let stuck = match frontier::search(&mut kernel, &slots, events, false, &mut budget) {
+        let stuck = match frontier::search(&mut kernel, &slots, events, Want::Verdict, &mut budget) {
             Found::Stuck(stuck, _) => Some(stuck),
             Found::Order(_) => {
                 assert!(conflict.is_none(), "zones and frontier disagree");
@@ -185,6 +185,8 @@ impl Round<'_> {
             Found::Spent(_) => None,
         };
         let violation = Violation { stuck, conflict };
+        // To explain may cost what it cost to find out.
+        budget.steps = budget.steps.min(self.steps - budget.steps);
         let example = explain(self.recording, self.options, &mut kernel, &slots, &violation, budget);
         KeyVerdict::Violated(example)
     }

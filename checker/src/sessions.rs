@@ -5,17 +5,23 @@
 //! ordered so is not judged.
 
 use crate::causal::Anomaly;
+use crate::linearizability::Limits;
 use crate::recording::{Code, NOTHING, Record, Recording, Reply};
 use crate::show;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
+use std::time::Instant;
 
 type Map<K, V> = HashMap<K, V, FixedState>;
 
-/// What is wrong with the sessions of a recording, if anything.
-pub fn check(recording: &Recording) -> Option<Anomaly> {
-    Sessions::new(recording).check()
+/// What is wrong with the sessions of a recording, if anything. `Err` when it was given up: what was decided.
+pub fn check(recording: &Recording, limits: &Limits) -> Result<Option<Anomaly>, String> {
+    let deadline = limits.deadline();
+    Sessions::new(recording).check(deadline)
 }
+
+/// After how many operations the clock is looked at.
+const LOOK_EVERY: usize = 1_024;
 
 /// Per session and key, the places (in the session) and numbers of records.
 type Places = Map<(u32, u32), Vec<(u32, u32)>>;
@@ -88,10 +94,15 @@ impl<'a> Sessions<'a> {
         a != b && first.session == second.session && self.place[a as usize] < self.place[b as usize]
     }
 
-    fn check(mut self) -> Option<Anomaly> {
+    fn check(mut self, deadline: Option<Instant>) -> Result<Option<Anomaly>, String> {
         // What each session has seen of others: the highest place of a write that it read.
         let mut seen: Map<u32, Map<u32, u32>> = Map::default();
-        for at in std::mem::take(&mut self.order) {
+        let all = self.order.len();
+        for (count, at) in std::mem::take(&mut self.order).into_iter().enumerate() {
+            if count.is_multiple_of(LOOK_EVERY) && deadline.is_some_and(|deadline| Instant::now() >= deadline)
+            {
+                return Err(format!("out of time; the first {count} of {all} operations break no guarantee"));
+            }
             let record = *self.record(at);
             let here = (record.session, record.key);
             let place = self.place[at as usize];
@@ -110,7 +121,7 @@ impl<'a> Sessions<'a> {
             };
             let others = seen.entry(record.session).or_default();
             if let Some(anomaly) = self.judge(at, source, others) {
-                return Some(anomaly);
+                return Ok(Some(anomaly));
             }
             if let Some(writer) = source {
                 self.reads.entry(here).or_default().push((place, writer));
@@ -119,7 +130,7 @@ impl<'a> Sessions<'a> {
                 others.entry(theirs).and_modify(|seen| *seen = upto.max(*seen)).or_insert(upto);
             }
         }
-        None
+        Ok(None)
     }
 
     fn judge(&self, at: u32, source: Option<u32>, seen: &Map<u32, u32>) -> Option<Anomaly> {

@@ -183,10 +183,14 @@ pub(crate) fn json(judgement: &Judgement, name: &str) -> serde_json::Value {
         }),
         Outcome::Anomaly(_) => serde_json::Value::Null,
     };
+    let given_up = match &judgement.outcome {
+        Outcome::Anomaly(Err(reason)) => Some(reason),
+        _ => None,
+    };
     serde_json::json!({
         "file": name, "verdict": judgement.word(), "level": format!("{:?}", judgement.level),
         "operations": judgement.operations, "keys": judgement.keys, "seconds": judgement.seconds,
         "reading_seconds": judgement.reading_seconds, "counterexample": counterexample,
-        "undecided": undecided, "notes": judgement.notes,
+        "undecided": undecided, "given_up": given_up, "notes": judgement.notes,
     })
 }

@@ -1,7 +1,7 @@
 //! What a check of linearizability may assume and spend, and what it finds.
 
 use crate::history::Operation;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What the checker may assume and spend.
 #[derive(Debug, Clone)]
@@ -58,6 +58,13 @@ pub struct Limits {
     pub memory: usize,
     /// Whether the versions in replies may show the order. They can only show that there is one: when they show none, the values decide.
     pub versions: bool,
+}
+
+impl Limits {
+    /// When to give up, counted from now.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.timeout.and_then(|timeout| Instant::now().checked_add(timeout))
+    }
 }
 
 impl Default for Limits {

@@ -167,3 +167,48 @@ proptest! {
         prop_assert_eq!(Recording::of(&again).records.len(), recording.records.len());
     }
 }
+
+/// Histories so long that the frontier is cut and the search goes back.
+fn long_workload() -> impl Strategy<Value = Workload> {
+    let mix = (1..4_u32, 1..4_u32, 0..3_u32, 0..4_u32).prop_map(|(get, put, delete, cas)| Mix {
+        get,
+        put,
+        delete,
+        cas,
+        incr: 0,
+    });
+    (any::<u64>(), 40..160_usize, 6..16_usize, mix, 1..24_u64, 0..300_u32, 0..2_usize).prop_map(
+        |(seed, operations, clients, mix, pool, unknown_per_mille, lies)| Workload {
+            seed,
+            operations,
+            clients,
+            keys: 1,
+            written: Written::Pool(pool),
+            mix,
+            unknown_per_mille,
+            versions: false,
+            lies,
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 3_000, max_shrink_iters: 2_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn long_histories_of_few_values(workload in long_workload()) {
+        let recording = generate(&workload);
+        let options = Options { steps_max: 300_000, ..Options::default() };
+        let fast = check_recording(&recording, &options, &Limits::default()).verdict;
+        let plain = plain::check(&recording.history(), None, &Options { steps_max: 30_000, ..Options::default() });
+        prop_assert!(workload.lies > 0 || !matches!(fast, Verdict::Violated(_)), "a right store is not violated");
+        if !matches!(fast, Verdict::Undecided { .. }) && !matches!(plain, Verdict::Undecided { .. }) {
+            prop_assert_eq!(word(&fast), word(&plain));
+        }
+        if let Verdict::Violated(example) = &fast {
+            let smallest = History { operations: example.smallest.clone() };
+            let again = plain::check(&smallest, None, &Options { steps_max: 30_000, ..Options::default() });
+            prop_assert!(example.smallest.is_empty() || word(&again) != "holds", "the smallest part");
+        }
+    }
+}

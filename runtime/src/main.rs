@@ -1,5 +1,6 @@
-//! The node binary: `samara dev`, `samara node`, and what an operator asks.
+//! The node binary: `samara dev`, `samara node`, `samara bench`, and what an operator asks.
 
+mod bench;
 mod dev;
 
 use clap::{Parser, Subcommand};
@@ -47,6 +48,8 @@ enum Verb {
         #[command(subcommand)]
         what: Asked,
     },
+    /// Load a cluster and measure it; record a history for samara-check.
+    Bench(Box<bench::Bench>),
 }
 
 #[derive(Debug, Subcommand)]
@@ -88,6 +91,7 @@ fn main() -> ExitCode {
             Verb::Dev(dev) => dev::run(&dev).await,
             Verb::Node(flags) => run_node(*flags).await,
             Verb::Verify { .. } | Verb::Admin { .. } => Ok(()),
+            Verb::Bench(bench) => bench::run(&bench).await,
         }
     });
     match result {
@@ -104,7 +108,7 @@ fn in_one_line(error: &clap::Error) -> String {
     let what = words.join(" ");
     let what = what.strip_prefix("error: ").unwrap_or(&what);
     let what = if what.is_empty() || what.starts_with("A replicated") {
-        "give dev, node, verify or admin"
+        "give dev, node, bench, verify or admin"
     } else {
         what
     };

@@ -1,7 +1,6 @@
 //! Causal memory: for each session, the writes that its reads force into an order have no cycle.
 
 use super::{Anomaly, Checker, Source};
-use crate::linearizability::Limits;
 use std::time::Instant;
 
 /// The transactions in the past of one session that are judged at most: the cost grows with their square.
@@ -9,8 +8,8 @@ const PAST_MAX: usize = 20_000;
 
 /// The happens-before relation of each session, saturated: whoever reads x from w sees every other write of x that happens before it as
 /// overwritten, so that one happens before w.
-pub(super) fn check(checker: &Checker<'_>, limits: &Limits) -> Result<Option<Anomaly>, String> {
-    let deadline = limits.timeout.map(|timeout| Instant::now() + timeout);
+pub(super) fn check(checker: &Checker<'_>) -> Result<Option<Anomaly>, String> {
+    let deadline = checker.deadline;
     for session in 0..checker.resolved.sessions.len() as u32 {
         let past = past(checker, session);
         if past.len() > PAST_MAX {

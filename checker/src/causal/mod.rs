@@ -16,8 +16,10 @@ use crate::transactions::Transactions;
 use clock::Clock;
 use graph::{Edge, Graph};
 use resolve::{Read, Resolved, Source};
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::fmt::Write as _;
+use std::time::Instant;
 
 /// What is demanded of transactions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,30 +68,31 @@ pub fn check(
     isolation: Isolation,
     limits: &Limits,
 ) -> Result<Option<Anomaly>, String> {
+    let deadline = limits.deadline();
     let resolved = match Resolved::new(history, isolation) {
         Ok(resolved) => resolved,
         Err(anomaly) => return Ok(Some(anomaly)),
     };
-    let checker = Checker { history, resolved };
-    match isolation {
-        Isolation::ReadCommitted => Ok(checker.cycle(checker.read_committed())),
-        Isolation::ReadAtomic => Ok(checker.cycle(checker.read_atomic())),
-        Isolation::CausalConvergence => match checker.causal() {
-            Ok(forced) => Ok(checker.cycle(forced)),
-            Err(anomaly) => Ok(Some(anomaly)),
-        },
-        Isolation::Causal => match checker.causal() {
-            Ok(forced) => Ok(checker.stale(&forced)),
-            Err(anomaly) => Ok(Some(anomaly)),
-        },
-        Isolation::CausalMemory => match checker.causal() {
-            Ok(forced) => match checker.stale(&forced) {
-                Some(anomaly) => Ok(Some(anomaly)),
-                None => memory::check(&checker, limits),
-            },
-            Err(anomaly) => Ok(Some(anomaly)),
-        },
+    let checker = Checker { history, resolved, deadline, late: Cell::new(None) };
+    let forced = match isolation {
+        Isolation::ReadCommitted => Ok(checker.read_committed()),
+        Isolation::ReadAtomic => Ok(checker.read_atomic()),
+        Isolation::Causal | Isolation::CausalConvergence | Isolation::CausalMemory => checker.causal(),
+    };
+    let forced = match forced {
+        Ok(forced) => forced,
+        Err(anomaly) => return Ok(Some(anomaly)),
+    };
+    checker.in_time()?;
+    if !matches!(isolation, Isolation::Causal | Isolation::CausalMemory) {
+        return Ok(checker.cycle(forced));
     }
+    let stale = checker.stale(&forced);
+    if stale.is_some() {
+        return Ok(stale);
+    }
+    checker.in_time()?;
+    if isolation == Isolation::CausalMemory { memory::check(&checker) } else { Ok(None) }
 }
 
 type Forced = Vec<(u32, u32, Edge)>;
@@ -97,9 +100,35 @@ type Forced = Vec<(u32, u32, Edge)>;
 pub(crate) struct Checker<'a> {
     history: &'a Transactions,
     resolved: Resolved,
+    deadline: Option<Instant>,
+    /// How many transactions were visited when time was over.
+    late: Cell<Option<usize>>,
 }
 
+/// After how many transactions the clock is looked at.
+const LOOK_EVERY: usize = 1_024;
+
 impl Checker<'_> {
+    /// Whether time is over after so many transactions.
+    fn is_late(&self, visited: usize) -> bool {
+        let late = visited.is_multiple_of(LOOK_EVERY)
+            && self.deadline.is_some_and(|deadline| Instant::now() >= deadline);
+        if late {
+            self.late.set(Some(visited));
+        }
+        late
+    }
+
+    fn in_time(&self) -> Result<(), String> {
+        match self.late.get() {
+            Some(visited) => Err(format!(
+                "out of time after {visited} of {} transactions, among which nothing was found that no order explains",
+                self.history.transactions.len()
+            )),
+            None => Ok(()),
+        }
+    }
+
     fn session(&self, at: u32) -> u32 {
         self.history.transactions[at as usize].session
     }
@@ -181,7 +210,10 @@ impl Checker<'_> {
 
     fn read_committed(&self) -> Forced {
         let mut forced = Vec::new();
-        for reads in self.resolved.of_transactions() {
+        for (at, reads) in self.resolved.of_transactions().enumerate() {
+            if self.is_late(at) {
+                break;
+            }
             let mut before: Vec<u32> = Vec::new();
             for read in reads {
                 for other in &before {
@@ -201,7 +233,10 @@ impl Checker<'_> {
 
     fn read_atomic(&self) -> Forced {
         let mut forced = Vec::new();
-        for reads in self.resolved.of_transactions() {
+        for (at, reads) in self.resolved.of_transactions().enumerate() {
+            if self.is_late(at) {
+                break;
+            }
             let mut writers: Vec<u32> = Vec::new();
             for read in reads {
                 if let Source::Transaction(writer) = read.source
@@ -304,7 +339,7 @@ impl Checker<'_> {
     }
 
     /// Visits transactions after all that they depend on, each with its clock: what it sees of other sessions. `false` when
-    /// some depend on themselves. `visit` gets the clocks of those that are still read from.
+    /// some depend on themselves; `true`, too, when time is over. `visit` gets the clocks of those that are still read from.
     fn walk(&self, mut visit: impl FnMut(u32, &Clock, &[Option<Clock>])) -> bool {
         let count = self.history.transactions.len();
         let sessions = self.resolved.sessions.len();
@@ -322,6 +357,9 @@ impl Checker<'_> {
         let mut ready: VecDeque<u32> = (0..count as u32).filter(|at| waits[*at as usize] == 0).collect();
         let mut visited = 0;
         while let Some(at) = ready.pop_front() {
+            if self.is_late(visited) {
+                return true;
+            }
             visited += 1;
             let (session, place) = (self.session(at), self.resolved.place[at as usize]);
             let mut clock = std::mem::replace(&mut current[session as usize], Clock::new(sessions));

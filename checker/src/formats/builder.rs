@@ -107,8 +107,20 @@ impl Builder {
         if self.open.len() <= process as usize {
             self.open.resize(process as usize + 1, NOBODY);
         }
-        let transaction = event.f.as_ref().is_some_and(|f| f.is(b"txn"));
+        // A completion is of what was invoked, whatever it is called.
+        let transaction = match kind {
+            Kind::Invoke => event.f.as_ref().is_some_and(|f| f.is(b"txn")),
+            _ => !self.open_transactions.is_empty(),
+        };
         let time = event.time.unwrap_or(self.events);
+        let mixed =
+            if transaction { !self.recording.records.is_empty() } else { !self.open_transactions.is_empty() };
+        if kind == Kind::Invoke && mixed {
+            return Err(Wrong {
+                at: 0,
+                reason: "transactions and single operations are judged differently: put them into files of their own".into(),
+            });
+        }
         match (kind, self.open[process as usize]) {
             (Kind::Invoke, NOBODY) if transaction => {
                 self.open[process as usize] = self.open_transactions.len() as u32;

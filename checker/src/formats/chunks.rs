@@ -83,17 +83,36 @@ impl<'a, R: BufRead> Chunks<'a, R> {
                 Some(_) if self.outer == Outer::Closed => {
                     return Err(BadInput::at(origin, "text after the end of the list"));
                 }
+                Some(b'#') if self.edn => {
+                    self.take()?;
+                    if self.peek()? == Some(b'_') {
+                        self.discard()?;
+                    } else {
+                        self.form(b"#")?;
+                        return Ok(Some(origin));
+                    }
+                }
                 Some(_) => {
-                    self.form()?;
+                    self.form(b"")?;
                     return Ok(Some(origin));
                 }
             }
         }
     }
 
-    /// Collects the form that begins here: up to the brace that closes it, or to the end of a word.
-    fn form(&mut self) -> Result<(), BadInput> {
+    /// Skips the form behind `#_`, whose second character stands here.
+    fn discard(&mut self) -> Result<(), BadInput> {
+        self.take()?;
+        while self.peek()?.is_some_and(|byte| byte.is_ascii_whitespace() || byte == b',') {
+            self.take()?;
+        }
+        self.form(b"")
+    }
+
+    /// Collects the form that begins here, behind what of it was read: up to the brace that closes it, or to the end of a word.
+    fn form(&mut self, before: &[u8]) -> Result<(), BadInput> {
         self.chunk.clear();
+        self.chunk.extend_from_slice(before);
         let mut depth = 0_usize;
         loop {
             let Some(byte) = self.peek()? else {

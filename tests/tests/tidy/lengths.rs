@@ -10,7 +10,7 @@ const FUNCTION_LINES_MAX: usize = 70;
 
 /// Files (`path`) and functions (`path::name`) that are longer than they should be, with a ceiling each: they can only
 /// shrink, and leave the list when they fit.
-pub const CEILINGS: &[(&str, usize)] = &[("checker/src/linearizability_tests.rs::known_histories", 106)];
+pub const CEILINGS: &[(&str, usize)] = &[];
 
 /// The measured things of the sources, against the limits and the ceilings.
 struct Ruler<'a> {

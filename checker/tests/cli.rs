@@ -1,0 +1,176 @@
+//! The command: exit codes, one line for bad input, the keys of the JSON, time limits.
+
+use samara_check::generate::{Workload, Written, generate};
+use samara_check::jsonl;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// A folder that goes with the test.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Self {
+        let folder = std::env::temp_dir().join(format!("samara-check-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("a folder");
+        Self(folder)
+    }
+
+    fn file(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.0.join(name);
+        std::fs::write(&path, text).expect("writable");
+        path
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.0).ok();
+    }
+}
+
+fn run(arguments: &[&str], files: &[&Path]) -> Output {
+    let command = Path::new(env!("CARGO_BIN_EXE_samara-check"));
+    Command::new(command).args(arguments).args(files).output().expect("the checker runs")
+}
+
+fn history(lies: usize) -> String {
+    jsonl::write(&generate(&Workload { operations: 300, clients: 6, lies, ..Workload::default() }).history())
+}
+
+const STALE: &str = r#"{"process":0,"type":"invoke","f":"put","key":"k","value":"a"}
+{"process":0,"type":"ok","f":"put","key":"k"}
+{"process":0,"type":"invoke","f":"get","key":"k","value":null}
+{"process":0,"type":"ok","f":"get","key":"k","value":null}
+"#;
+
+#[test]
+fn exit_codes_say_the_verdict() {
+    let scratch = Scratch::new("codes");
+    let good = scratch.file("good.jsonl", &history(0));
+    let bad = scratch.file("bad.jsonl", &history(1));
+    let broken = scratch.file("broken.jsonl", "{\"process\": 0, \"type\": \"invoke\"\n");
+    let code = |arguments: &[&str], files: &[&Path]| run(arguments, files).status.code();
+    assert_eq!(code(&[], &[&good]), Some(0));
+    assert_eq!(code(&[], &[&bad]), Some(1));
+    assert_eq!(code(&[], &[&good, &bad]), Some(1), "one violated file is enough");
+    assert_eq!(code(&[], &[&broken]), Some(2));
+    assert_eq!(code(&[], &[&scratch.0.join("absent")]), Some(2));
+    assert_eq!(code(&["--level", "strict"], &[&good]), Some(2));
+    assert_eq!(code(&["--timeout", "-1"], &[&good]), Some(2));
+    assert_eq!(code(&["--timeout", "0"], &[&good]), Some(3));
+    assert_eq!(code(&["--timeout", "60"], &[&good]), Some(0));
+}
+
+#[test]
+fn every_level_keeps_to_its_time_and_says_what_was_decided() {
+    let scratch = Scratch::new("timeouts");
+    let file = scratch.file("good.jsonl", &history(0));
+    for level in
+        ["linearizable", "cc", "ccv", "cm", "causal", "session", "eventual", "read-atomic", "read-committed"]
+    {
+        let output = run(&["--level", level, "--timeout", "0", "--json"], &[&file]);
+        assert_eq!(output.status.code(), Some(3), "{level}");
+        let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        assert_eq!(json["verdict"], "undecided", "{level}");
+        let said =
+            json["given_up"].is_string() || json["undecided"].as_array().is_some_and(|all| !all.is_empty());
+        assert!(said, "{level}: {json}");
+        assert_eq!(run(&["--level", level], &[&file]).status.code(), Some(0), "{level}");
+    }
+}
+
+#[test]
+fn json_has_its_keys() {
+    let scratch = Scratch::new("json");
+    let output = run(&["--json"], &[&scratch.file("stale.jsonl", STALE)]);
+    assert_eq!(output.status.code(), Some(1));
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("one line of JSON");
+    assert_eq!(
+        (&json["verdict"], &json["operations"], &json["keys"]),
+        (&"violated".into(), &2.into(), &1.into())
+    );
+    assert!(json["seconds"].is_f64());
+    assert_eq!(json["counterexample"]["smallest"].as_array().map(Vec::len), Some(2), "{json}");
+    assert!(json["counterexample"]["stuck"].as_str().is_some_and(|stuck| stuck.contains("absent")), "{json}");
+    let output = run(&["--json"], &[&scratch.file("good.jsonl", &history(0))]);
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("one line of JSON");
+    assert_eq!((&json["verdict"], &json["counterexample"]), (&"holds".into(), &serde_json::Value::Null));
+}
+
+#[test]
+fn a_violation_is_shown_in_the_terminal_and_as_a_page() {
+    let scratch = Scratch::new("shown");
+    let page = scratch.0.join("page.html");
+    let file = scratch.file("stale.jsonl", STALE);
+    let output = run(&["--html", &page.display().to_string()], &[&file]);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains("not linearizable") && text.contains("these 2 operations have no order"), "{text}");
+    assert!(std::fs::read_to_string(&page).expect("the page").contains("<html"));
+}
+
+#[test]
+fn bad_input_is_named_by_file_line_and_column() {
+    let scratch = Scratch::new("bad");
+    let invoke = r#"{"process":0,"type":"invoke","f":"get","key":"k"}"#;
+    let table: [(&str, &str, String, &str); 10] = [
+        ("cut.jsonl", "jsonl", format!("{invoke}\n{{\"process\":1,"), ":2:14: "),
+        (
+            "word.jsonl",
+            "jsonl",
+            format!("{invoke}\n{{\"process\":1,\"type\":\"begin\"}}"),
+            ":2:21: type is not",
+        ),
+        ("time.jsonl", "jsonl", "{\"process\":0,\"time\":\"noon\"}".into(), ":1:21: time is"),
+        ("twice.jsonl", "jsonl", format!("{invoke}\n{invoke}\n"), ":2:1: process 0 invokes while"),
+        (
+            "early.jsonl",
+            "jsonl",
+            r#"{"process":0,"type":"ok","f":"get","key":"k"}"#.into(),
+            ":1:1: process 0 completes",
+        ),
+        (
+            "f.jsonl",
+            "jsonl",
+            r#"{"process":0,"type":"invoke","f":"pop","key":"k"}"#.into(),
+            "is none of get, put",
+        ),
+        ("map.edn", "edn", "[{:process 0 :type}]".into(), ":1:19: expected a form"),
+        (
+            "open.edn",
+            "edn",
+            "[{:process 0,\n :type :invoke".into(),
+            ": the map that begins here does not end",
+        ),
+        ("log.log", "etcd-log", "INFO  jepsen.util - 0\t:begin\t:read\tnil\n".into(), ":1:"),
+        ("awdit.txt", "awdit", "w 1 1\nx 1 1\n".into(), ":2:1: an access begins with w or r"),
+    ];
+    for (name, format, text, words) in table {
+        let file = scratch.file(name, &text);
+        let output = run(&["--format", format], &[&file]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{name}: {said}");
+        assert!(said.starts_with(&file.display().to_string()) && said.contains(words), "{name}: {said}");
+        assert_eq!(said.trim().lines().count(), 1, "{said}");
+        assert!(output.stdout.is_empty(), "{name}");
+    }
+}
+
+#[test]
+fn transactions_and_single_operations_are_not_mixed() {
+    let scratch = Scratch::new("mixed");
+    let single = r#"{"process":0,"type":"invoke","f":"put","key":"k","value":1}"#;
+    let whole = r#"{"process":1,"type":"invoke","f":"txn","value":[["w","k",1]]}"#;
+    for text in [format!("{single}\n{whole}\n"), format!("{whole}\n{single}\n")] {
+        let output = run(&[], &[&scratch.file("mixed.jsonl", &text)]);
+        assert_eq!(output.status.code(), Some(2));
+        assert!(String::from_utf8_lossy(&output.stderr).contains(":2:1: transactions and single"));
+    }
+}
+
+#[test]
+fn repeated_values_are_decided_within_the_steps_that_are_allowed_by_default() {
+    let scratch = Scratch::new("repeated");
+    let workload = Workload { operations: 3_000, written: Written::Pool(100), ..Workload::default() };
+    let file = scratch.file("pool.jsonl", &jsonl::write(&generate(&workload).history()));
+    assert_eq!(run(&["--threads", "1"], &[&file]).status.code(), Some(0));
+}

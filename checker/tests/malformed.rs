@@ -1,0 +1,103 @@
+//! Any bytes: readers answer with a history or with a place, and never panic. Mutations of good files of each format, by seeds.
+
+use samara_check::formats::{self, Format, Reading};
+use samara_check::generate::{Random, Workload, generate};
+use samara_check::jsonl;
+use samara_check::judge::{Demand, loaded_history};
+use samara_check::linearizability::Options;
+
+const EDN: &str = "; a comment\n[{:process 0, :type :invoke, :f :write, :value 1, :index 0}\n {:process 0 :type :ok :f :write :value 1}\n\
+    #_ {:skipped true} {:process 1, :type :invoke, :f :cas, :value [1 2]}\n {:process 1, :type :info, :f :cas, :value [1 2]}\n\
+    {:process :nemesis, :type :info, :f :start}\n {:process 2, :type :invoke, :f :read, :value nil}\n\
+    {:process 2, :type :ok, :f :read, :value \"\\u0041\\n\"}]\n";
+const ELLE: &str = "{:type :invoke, :f :txn, :value [[:w :x 1] [:r :y nil]], :process 0}\n\
+    {:type :ok, :f :txn, :value [[:w :x 1] [:r :y 2]], :process 0}\n";
+const LOG: &str = "INFO  jepsen.util - 0\t:invoke\t:write\t3\nINFO  jepsen.util - 1\t:invoke\t:read\tnil\n\
+    INFO  jepsen.util - 0\t:ok\t:write\t3\nINFO  jepsen.util - 1\t:ok\t:read\t3\n\
+    INFO  jepsen.util - 1\t:invoke\t:cas\t[3 4]\nINFO  jepsen.util - 1\t:fail\t:cas\t[3 4]\n";
+const AWDIT: &str = "w 1 1\nr 2 2\n-----\nr 1 1\n=====\nw 2 2\n-----\n";
+/// What is put in at random places, besides single bytes.
+const PIECES: [&str; 14] = [
+    "{",
+    "}",
+    "[",
+    "]",
+    "\"",
+    "\\",
+    "\n",
+    "\t:",
+    "#_",
+    "nil",
+    "\\ud800",
+    "99999999999999999999",
+    "-----",
+    "{\"base64\":\"!\"}",
+];
+
+fn mutate(random: &mut Random, text: &[u8]) -> Vec<u8> {
+    let mut text = text.to_vec();
+    for _ in 0..1 + random.below(4) {
+        let at = random.below(text.len() as u64 + 1) as usize;
+        let end = (at + random.below(20) as usize).min(text.len());
+        match random.below(6) {
+            0 => text.truncate(at),
+            1 => drop(text.drain(at..end)),
+            2 if at < text.len() => text[at] = random.draw() as u8,
+            3 => {
+                let piece = PIECES[random.below(PIECES.len() as u64) as usize];
+                text.splice(at..at, piece.bytes());
+            }
+            4 => {
+                let copy = text[at..end].to_vec();
+                text.splice(at..at, copy);
+            }
+            _ => text.insert(at, random.draw() as u8),
+        }
+    }
+    text
+}
+
+#[test]
+fn mutated_files_are_read_or_refused_with_a_place() {
+    let own = jsonl::write(
+        &generate(&Workload { operations: 20, clients: 3, lies: 1, ..Workload::default() }).history(),
+    );
+    let json = format!("[{}]", own.trim().replace('\n', ","));
+    let samples = [
+        (Format::Jsonl, own.as_str()),
+        (Format::Json, json.as_str()),
+        (Format::Edn, EDN),
+        (Format::Edn, ELLE),
+        (Format::EtcdLog, LOG),
+        (Format::Awdit, AWDIT),
+    ];
+    let demand = Demand { options: Options { steps_max: 20_000, ..Options::default() }, ..Demand::default() };
+    let (mut good, mut refused) = (0, 0);
+    for (at, (format, text)) in samples.into_iter().enumerate() {
+        formats::read(text.as_bytes(), None, &Reading::default())
+            .unwrap_or_else(|bad| panic!("{format:?}: {bad}"));
+        for seed in 0..1_500 {
+            let mut random = Random(seed * 8 + at as u64);
+            let text = mutate(&mut random, text.as_bytes());
+            let told = (seed % 2 == 0).then_some(format);
+            match formats::read(
+                text.as_slice(),
+                told,
+                &Reading { independent: seed % 7 == 0, ..Reading::default() },
+            ) {
+                Ok(loaded) => {
+                    good += 1;
+                    // What could be read can be judged.
+                    let _judged = loaded_history(&loaded, &demand);
+                }
+                Err(bad) => {
+                    refused += 1;
+                    let lines = text.iter().filter(|byte| **byte == b'\n').count() + 1;
+                    assert!((1..=lines).contains(&bad.line), "seed {seed}: {bad} of {lines} lines");
+                    assert!(bad.column >= 1 && !bad.reason.is_empty(), "seed {seed}: {bad}");
+                }
+            }
+        }
+    }
+    assert!(good > 1_000 && refused > 1_000, "{good} read, {refused} refused");
+}
