@@ -77,7 +77,7 @@ fn main() -> ExitCode {
     match &arguments.command {
         Verb::Verify { directory, json } => return verify(directory, *json),
         Verb::Admin { addr, json, what } => return admin(addr, *json, what),
-        Verb::Dev(_) | Verb::Node(_) => {}
+        Verb::Dev(_) | Verb::Node(_) | Verb::Bench(_) => {}
     }
     let filter = tracing_subscriber::EnvFilter::try_from_default_env();
     let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
