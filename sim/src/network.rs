@@ -81,7 +81,12 @@ impl World {
         if !self.machines[to].paused && self.machines[to].ready {
             let node = self.machines[to].node.as_ref();
             let peek = |key: &bytes::Bytes| node.and_then(|node| node.peek(key));
-            self.monitor.on_delivery(NodeId(to as u16 + 1), &envelope, peek);
+            // A hint that is shown may be delivered, and gone, the next time.
+            let of_hints = matches!(&envelope.body, samara_core::wire::Message::Query { key, .. }
+                if node.is_some_and(|node| !node.is_replica_of(key)));
+            if !of_hints {
+                self.monitor.on_delivery(NodeId(to as u16 + 1), &envelope, peek);
+            }
         }
         self.input(to, Input::Message(*envelope));
     }

@@ -36,6 +36,12 @@ impl Node {
         }
     }
 
+    /// Whether the node is a replica of `key`: only then does a query see a record of its own, and not a hint for another.
+    pub fn is_replica_of(&self, key: &bytes::Bytes) -> bool {
+        let slot = crate::rules::slots::slot_of(key);
+        self.table.replicas(slot).contains(&self.options.address.node)
+    }
+
     /// The ballot that the node holds for `key` in memory, for invariants; `None` if only its files could hold one.
     pub fn peek(&self, key: &bytes::Bytes) -> Option<Stamp> {
         let slot = crate::rules::slots::slot_of(key);
