@@ -195,7 +195,6 @@ fn converge(world: &mut World, key: &Bytes) -> Result<(), String> {
     // A value that may expire between two looks is compared by its version alone.
     let seen = |response: Response| match response {
         Response::Value { value, version, expires_at: 0, .. } => (Some(value), version),
-        Response::Absent { version } if version.is_bound() => (None, Stamp::ZERO),
         Response::Value { version, .. } | Response::Absent { version } => (None, version),
         other => panic!("a read answered {other:?}"),
     };
@@ -205,7 +204,10 @@ fn converge(world: &mut World, key: &Bytes) -> Result<(), String> {
     for node in 0..world.machines.len() {
         let now = seen(ask(world, node, Level::Eventual, key)?);
         let held = first.get_or_insert_with(|| now.clone());
-        if *held != now {
+        // G2: of what is gone, a replica may know the watermark already, and another the deletion still.
+        let bound = held.1.max(now.1);
+        let is_gone = held.0.is_none() && now.0.is_none() && bound.is_bound();
+        if *held != now && !is_gone {
             return Err(format!(
                 "replicas differ on {key:?} after healing: {held:?}, and {now:?} at node {}",
                 node + 1

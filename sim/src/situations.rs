@@ -36,12 +36,13 @@ const NOT_DEMANDED: [&str; 16] = [
     "start_waited",
     "parked_dropped",
     "hint_not_kept",
-    // A run of `swarm` is too short for what happens around a watermark; `delete_forever` is there for it.
+    // A run of `swarm` is too short for what happens around a watermark; `delete_forever` meets some of it.
     "watermark_void_changed",
     "watermark_void_epoch",
     "watermark_void_differs",
     "watermark_repaired",
     "closed_refused",
+    "refused_below_watermark",
     "hint_refused_closed",
     "candidate_below_watermark",
     "below_floor",

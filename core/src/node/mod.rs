@@ -533,7 +533,7 @@ impl Node {
                 self.identity.establish(now.wall, out);
             }
             (event, Phase::Serving | Phase::AwaitingClock) => {
-                self.replica.on_store(replica_cx!(self, cx!(self, now), out), event)
+                self.replica.on_store(replica_cx!(self, cx!(self, now), out), event);
             }
             _ => {}
         }
