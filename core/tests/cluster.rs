@@ -4,15 +4,17 @@
 use bytes::Bytes;
 use samara_core::base::limits::OPERATIONS_MAX;
 use samara_core::base::{
-    Address, Body, ClusterId, Config, Epoch, Expiry, Failure, Hlc, Instant, KeyOp, Level, Member, NodeId,
-    Now, Outcome, Reply, Request, Response, ShardId, Slot, WallTime, Wanted, When,
+    Address, Body, ClusterId, Config, Counter, Epoch, Expiry, Failure, Hlc, Instant, KeyOp, Level, Member,
+    NodeId, Now, Outcome, Record, Reply, Request, RequestId, Response, ShardId, Slot, Stamp, WallTime, Wanted,
+    When,
 };
 use samara_core::io::{
     DiskError, DiskErrorKind, DiskOp, DiskResult, FileInfo, FileName, Input, Outbox, Output, Tag,
 };
 use samara_core::node::{Node, NodeOptions};
+use samara_core::rules::slots::slot_of;
 use samara_core::store::StoreOptions;
-use samara_core::wire::Envelope;
+use samara_core::wire::{Answer, Envelope, Message, Refusal};
 use std::collections::{BTreeMap, VecDeque};
 
 /// Files by name, and whether there is no room for more.
@@ -420,4 +422,142 @@ fn a_full_disk_refuses_writes_and_still_reads() {
         (0..500).find_map(|i| cluster.ask(0, Level::Strong, &format!("k{i}"), set(value.clone())).err());
     assert_eq!(refused, Some(Failure::DiskFull));
     assert_eq!(cluster.read(1, Level::Strong, "first"), Ok(Some(Bytes::from_static(b"v"))));
+}
+
+const DELETE: KeyOp = KeyOp::Delete { want_old: false };
+
+impl Cluster {
+    fn node(&self, at: usize) -> &Node {
+        self.nodes[at].as_ref().expect("the node is up")
+    }
+
+    /// The watermarks of a key's slot at its replicas.
+    fn watermarks(&self, key: &str) -> Vec<Stamp> {
+        let key = Bytes::copy_from_slice(key.as_bytes());
+        let replicas = self.nodes.iter().flatten().filter(|node| node.is_replica_of(&key));
+        replicas.map(|node| node.watermark(slot_of(&key))).collect()
+    }
+
+    fn counted(&self, counter: Counter) -> u64 {
+        self.nodes.iter().flatten().map(|node| node.counters().value(counter)).sum()
+    }
+
+    /// Delivers a message as if `from` had sent it, and returns what is answered.
+    fn deliver(&mut self, from: usize, to: usize, body: Message) -> Vec<Answer> {
+        let (address, start) = (self.options[from].address, self.node(from).probe().start);
+        let hlc = self.node(from).probe().hlc;
+        self.mail.clear();
+        self.step(to, Input::Message(Envelope { from: address, start, epoch: Epoch(1), hlc, body }));
+        let answers = self.mail.iter().filter_map(|(_, envelope)| match &envelope.body {
+            Message::Answer { answer, .. } => Some(answer.clone()),
+            _ => None,
+        });
+        answers.collect()
+    }
+}
+
+/// A tombstone of this stamp.
+fn tombstone(stamp: Stamp) -> Record {
+    Record { ballot: stamp, written: stamp, ..Record::default() }
+}
+
+#[test]
+fn g1_a_deletion_is_collected_and_stays_so_after_a_restart() {
+    let mut cluster = Cluster::start(3);
+    cluster.run_ms(50);
+    cluster.ask(0, Level::Strong, "k", set("v")).expect("a write");
+    cluster.ask(1, Level::Strong, "k", DELETE).expect("a deletion");
+    cluster.run_ms(6_000);
+    assert_eq!(cluster.watermarks("k"), [Stamp::ZERO; 3], "a request could still be on its way");
+    cluster.run_ms(14_000);
+    let raised = cluster.watermarks("k");
+    assert!(raised[0] > Stamp::ZERO && raised.iter().all(|other| *other == raised[0]), "{raised:?}");
+    assert_eq!((0..3).map(|at| cluster.node(at).probe().garbage).sum::<usize>(), 0);
+    for node in 0..3 {
+        cluster.nodes[node] = None;
+        cluster.boot(node);
+        cluster.run_ms(1_000);
+        assert_eq!(cluster.watermarks("k"), raised);
+        let seen = cluster.ask(node, Level::Strong, "k", KeyOp::Read);
+        assert_eq!(seen, Ok(Response::Absent { version: raised[0] }), "the watermark stands for what was");
+    }
+    cluster.ask(2, Level::Causal, "k", set("w")).expect("a write over what was collected");
+    assert_eq!(cluster.read(0, Level::Strong, "k"), Ok(Some("w".into())));
+    let begun = cluster.counted(Counter::WatermarkBegun);
+    cluster.run_ms(60_000);
+    assert_eq!(cluster.counted(Counter::WatermarkBegun), begun, "without garbage there is no round");
+}
+
+#[test]
+fn g3_a_member_that_is_down_holds_the_watermark_back() {
+    let mut cluster = Cluster::start(4);
+    cluster.run_ms(50);
+    let key = Bytes::from_static(b"k");
+    let outsider = (0..4).find(|at| !cluster.node(*at).is_replica_of(&key)).expect("one of four");
+    cluster.nodes[outsider] = None;
+    cluster.run_ms(1_500);
+    let other = (outsider + 1) % 4;
+    cluster.ask(other, Level::Causal, "k", DELETE).expect("a deletion");
+    cluster.run_ms(30_000);
+    assert_eq!(cluster.watermarks("k"), [Stamp::ZERO; 3], "it may hold a hint");
+    let held: Vec<_> =
+        cluster.nodes.iter().flatten().map(Node::held_back).filter(|held| held.records > 0).collect();
+    assert_eq!(held.len(), 1, "the slot has one driver");
+    assert_eq!((held[0].records, held[0].by), (1, Some(NodeId(outsider as u16 + 1))));
+    assert!(held[0].oldest_ms >= 29_000, "{held:?}");
+    cluster.boot(outsider);
+    cluster.run_ms(15_000);
+    assert!(cluster.watermarks("k").iter().all(|raised| *raised > Stamp::ZERO));
+}
+
+#[test]
+fn g2_what_comes_late_brings_nothing_back() {
+    let mut cluster = Cluster::start(4);
+    cluster.run_ms(50);
+    let key = Bytes::from_static(b"k");
+    let Ok(Response::Mutated { version, .. }) = cluster.ask(0, Level::Strong, "k", set("v")) else {
+        panic!("a write");
+    };
+    cluster.ask(0, Level::Strong, "k", DELETE).expect("a deletion");
+    cluster.run_ms(20_000);
+    let raised = cluster.watermarks("k")[0];
+    assert!(raised > version);
+    let old = Record { value: Some("v".into()), ..tombstone(version) };
+    for to in 0..4 {
+        let (from, request) = ((to + 1) % 4, RequestId(77));
+        let (key, record) = (key.clone(), old.clone());
+        if cluster.node(to).is_replica_of(&key) {
+            let body = Message::Repair { request, key: key.clone(), record: record.clone(), chosen: true };
+            assert_eq!(cluster.deliver(from, to, body), [Answer::Refused(Refusal::BelowWatermark(raised))]);
+            let body = Message::Weak { request, key: key.clone(), record: record.clone() };
+            assert_eq!(cluster.deliver(from, to, body), [Answer::Refused(Refusal::TooOld)]);
+        } else {
+            let body = Message::Hint { request, target: NodeId(1), key, record };
+            assert_eq!(cluster.deliver(from, to, body), [Answer::Refused(Refusal::TooOld)]);
+            assert_eq!(cluster.node(to).probe().hints, 0);
+            assert_eq!(cluster.node(to).counters().value(Counter::HintRefusedClosed), 1);
+        }
+    }
+    for level in LEVELS {
+        assert_eq!(cluster.read(0, level, "k"), Ok(None));
+    }
+}
+
+#[test]
+fn g1_replicas_that_differ_are_made_alike_before_anything_is_dropped() {
+    let mut cluster = Cluster::start(3);
+    cluster.run_ms(50);
+    let key = Bytes::from_static(b"k");
+    cluster.ask(0, Level::Causal, "k", set("v")).expect("a write");
+    cluster.run_ms(1_000);
+    let hlc = cluster.node(1).probe().hlc;
+    let record = tombstone(Stamp { hlc, node: NodeId(2) });
+    let body = Message::Weak { request: RequestId(77), key, record };
+    assert_eq!(cluster.deliver(1, 2, body), [Answer::Accepted { next_granted: false }]);
+    cluster.run_ms(30_000);
+    assert_eq!(cluster.counted(Counter::WatermarkRepaired), 1);
+    assert!(cluster.watermarks("k").iter().all(|raised| *raised > Stamp::ZERO));
+    for node in 0..3 {
+        assert_eq!(cluster.read(node, Level::Eventual, "k"), Ok(None), "the deletion came to all");
+    }
 }

@@ -205,5 +205,6 @@ impl<D: Disk> Driver<D> {
                 }
             }
         }
+        self.stats.tell_held_back(self.shard, self.node.held_back());
     }
 }

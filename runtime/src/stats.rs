@@ -3,6 +3,7 @@
 use crate::gauges::Gauges;
 use crate::slowlog::Slowlog;
 use samara_core::base::{Failure, KeyOp, Level, Response};
+use samara_core::repair::HeldBack;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::Mutex;
@@ -99,6 +100,8 @@ pub struct Stats {
     cells: [[Cell; LEVELS.len()]; OPERATIONS.len()],
     /// The core's counters as the drivers last told them, by shard.
     core: Mutex<BTreeMap<u16, Vec<(&'static str, u64)>>>,
+    /// Garbage that is held back, by shard.
+    held_back: Mutex<BTreeMap<u16, HeldBack>>,
 }
 
 impl Default for Stats {
@@ -120,6 +123,7 @@ impl Default for Stats {
             gauges: Gauges::default(),
             cells: Default::default(),
             core: Mutex::default(),
+            held_back: Mutex::default(),
         }
     }
 }
@@ -147,6 +151,13 @@ impl Stats {
     pub fn tell(&self, shard: u16, counters: Vec<(&'static str, u64)>) {
         if let Ok(mut core) = self.core.lock() {
             core.insert(shard, counters);
+        }
+    }
+
+    /// A driver tells what garbage its shard holds back, and for whom.
+    pub fn tell_held_back(&self, shard: u16, held: HeldBack) {
+        if let Ok(mut of_shards) = self.held_back.lock() {
+            of_shards.insert(shard, held);
         }
     }
 
@@ -196,7 +207,41 @@ impl Stats {
         }
         self.write_operations(text)?;
         self.gauges.write(text)?;
+        self.write_held_back(text)?;
         self.write_core(text)
+    }
+
+    fn write_held_back(&self, text: &mut String) -> std::fmt::Result {
+        let Ok(of_shards) = self.held_back.lock() else {
+            return Ok(());
+        };
+        type Gauge = (&'static str, &'static str, fn(&HeldBack) -> u64);
+        let gauges: [Gauge; 3] = [
+            (
+                "oldest_unrepaired_seconds",
+                "Age of the oldest deletion or expiry that the replicas have not been compared on.",
+                |held| held.oldest_ms / 1_000,
+            ),
+            ("garbage_held_records", "Tombstones and expired records that wait.", |held| held.records),
+            ("garbage_held_bytes", "Bytes of their keys and values.", |held| held.bytes),
+        ];
+        for (name, help, value) in gauges {
+            writeln!(text, "# HELP samara_{name} {help}\n# TYPE samara_{name} gauge")?;
+            for (shard, held) in of_shards.iter() {
+                writeln!(text, "samara_{name}{{shard=\"{shard}\"}} {}", value(held))?;
+            }
+        }
+        writeln!(
+            text,
+            "# HELP samara_garbage_held_by The member that the last watermark round given up waited for."
+        )?;
+        writeln!(text, "# TYPE samara_garbage_held_by gauge")?;
+        for (shard, held) in of_shards.iter().filter(|(_, held)| held.records > 0 || held.oldest_ms > 0) {
+            if let Some(node) = held.by {
+                writeln!(text, "samara_garbage_held_by{{shard=\"{shard}\",node=\"{}\"}} 1", node.0)?;
+            }
+        }
+        Ok(())
     }
 
     fn write_operations(&self, text: &mut String) -> std::fmt::Result {
@@ -262,6 +307,8 @@ mod tests {
         stats.record(Operation::SCAN, Level::Causal, &Err(Failure::Timeout), Duration::from_secs(9));
         stats.tell(0, vec![("wal_commits", 3)]);
         stats.tell(1, vec![("wal_commits", 4)]);
+        let by = Some(samara_core::base::NodeId(3));
+        stats.tell_held_back(1, HeldBack { oldest_ms: 90_500, records: 7, bytes: 700, by });
         let text = stats.render();
         for line in [
             "samara_operations_total{op=\"get\",level=\"strong\",outcome=\"timeout\"} 1",
@@ -271,6 +318,10 @@ mod tests {
             "samara_operation_seconds_bucket{op=\"scan\",level=\"causal\",le=\"+Inf\"} 1",
             "samara_operation_seconds_count{op=\"get\",level=\"strong\"} 1",
             "samara_core_wal_commits_total 7",
+            "samara_oldest_unrepaired_seconds{shard=\"1\"} 90",
+            "samara_garbage_held_records{shard=\"1\"} 7",
+            "samara_garbage_held_bytes{shard=\"1\"} 700",
+            "samara_garbage_held_by{shard=\"1\",node=\"3\"} 1",
             "samara_ready 0",
         ] {
             assert!(text.lines().any(|other| other == line), "{line} is not in\n{text}");

@@ -5,6 +5,7 @@ mod damage;
 mod decoders;
 mod disk;
 mod drop;
+mod garbage;
 mod model;
 mod values;
 mod verify;
