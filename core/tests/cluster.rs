@@ -5,8 +5,8 @@ use bytes::Bytes;
 use samara_core::base::limits::OPERATIONS_MAX;
 use samara_core::base::{
     Address, Body, ClusterId, Config, Counter, Epoch, Expiry, Failure, Hlc, Instant, KeyOp, Level, Member,
-    NodeId, Now, Outcome, Record, Reply, Request, RequestId, Response, ShardId, Slot, Stamp, WallTime, Wanted,
-    When,
+    NodeId, Now, Outcome, Record, Reply, Request, RequestId, Response, ShardId, Slot, Stamp, WallTime,
+    Wanted, When,
 };
 use samara_core::io::{
     DiskError, DiskErrorKind, DiskOp, DiskResult, FileInfo, FileName, Input, Outbox, Output, Tag,

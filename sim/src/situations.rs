@@ -27,7 +27,7 @@ pub const OF_THE_WORLD: [&str; 15] = [
 
 /// Counters of the core that an ordinary batch of swarm need not reach: they count work, operator errors, or a limit
 /// that no run fills.
-const NOT_DEMANDED: [&str; 16] = [
+const NOT_DEMANDED: [&str; 17] = [
     "peer_misbehaved",
     "ended_overloaded",
     "too_old_refused",
