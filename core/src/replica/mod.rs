@@ -167,7 +167,10 @@ impl Replica {
                 _ => {}
             },
             StoreEvent::Unreadable { token } => self.on_unreadable(token),
-            StoreEvent::Recovered | StoreEvent::Damaged { .. } | StoreEvent::Fatal(_) => {}
+            StoreEvent::Recovered
+            | StoreEvent::Damaged { .. }
+            | StoreEvent::Dropped { .. }
+            | StoreEvent::Fatal(_) => {}
         }
     }
 

@@ -7,6 +7,7 @@ use crate::base::planted::{self, Bug};
 use crate::io::DiskOp;
 use crate::store::StoreEvent;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 /// The commit in flight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,9 +105,10 @@ impl Store {
         tail.offset += data.len() as u64;
         assert!(tail.offset <= tail.capacity, "a group fits its segment");
         let (group, segment) = (tail.group, tail.segment);
-        self.committing = Some(Committing { lsn: self.pending.last, group });
+        let (lsn, records) = self.pending.pass();
+        self.committing = Some(Committing { lsn, group });
         cx.counters.add(Counter::WalCommits);
-        for _ in 0..self.pending.records {
+        for _ in 0..records {
             cx.counters.add(Counter::WalRecords);
         }
         self.stats.wal_bytes_written += data.len() as u64;
@@ -114,12 +116,11 @@ impl Store {
         let sync = self.options.durability == Durability::Sync;
         self.disk(cx, Purpose::Commit, DiskOp::Write { file, offset, data, sync });
         if planted::on(Bug::WalAckBeforeSync) {
-            self.acknowledge(cx, self.pending.last);
+            self.acknowledge(cx, lsn);
         }
-        self.pending.clear();
         let is_full = self.active.bytes() >= self.options.memtable_bytes
             || (self.segments_since_freeze() >= SEGMENTS_MAX && !self.active.is_empty());
-        if is_full && self.frozen.len() < FROZEN_MAX {
+        if is_full && self.pending.is_empty() && self.frozen.len() < FROZEN_MAX {
             self.freeze(segment, group);
         }
     }
@@ -135,7 +136,7 @@ impl Store {
         for job in self.reads.values_mut() {
             job.pin(&memtable);
         }
-        self.frozen.push_back(Frozen { memtable, segment, group });
+        self.frozen.push_back(Frozen { memtable, segment, group, dropped: Vec::new() });
         self.rotate = true;
     }
 

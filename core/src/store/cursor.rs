@@ -1,6 +1,7 @@
 //! Walks a run of tables in key order or backwards, block by block, without ever waiting: where a block is missing it says which.
 
 use super::cache::BlockCache;
+use super::entry;
 use super::levels::Run;
 use super::table::{Block, BlockAt, Spot, Stretch, Table};
 use crate::io::DiskOp;
@@ -165,8 +166,28 @@ impl Cursor {
     fn enter(&mut self, block: Arc<Block>, spot: Option<Spot>) {
         if let Some(spot) = spot {
             (self.spot, self.is_on, self.block) = (spot, true, Some(block));
+            self.pass_dropped();
         } else {
             self.skip_block();
+        }
+    }
+
+    /// The current entry is of a slot that was dropped: goes on where the next slot begins, or backwards where the one
+    /// before ends.
+    fn pass_dropped(&mut self) {
+        let Some(table) = self.table().filter(|table| table.meta.drops(&self.key)) else {
+            return;
+        };
+        let slot = entry::slot_of(&self.key);
+        let next = if self.backward { Some(slot) } else { slot.checked_add(1) };
+        let block_at = next.map(|next| table.block_for(&next.to_be_bytes()));
+        (self.is_on, self.block) = (false, None);
+        match (next, block_at) {
+            (Some(next), Some(block_at)) => {
+                self.block_at = block_at;
+                self.target = Some((next.to_be_bytes().to_vec(), self.backward));
+            }
+            _ => self.next_table(),
         }
     }
 

@@ -35,6 +35,11 @@ pub(super) fn encode_key(key: &RecordKey, out: &mut Vec<u8>) {
     out.extend_from_slice(&key.key);
 }
 
+/// The slot of a name; shorter than one: slot 0.
+pub(super) fn slot_of(name: &[u8]) -> u16 {
+    name.first_chunk::<2>().map_or(0, |slot| u16::from_be_bytes(*slot))
+}
+
 /// What stands for a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Content {

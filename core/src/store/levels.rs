@@ -59,12 +59,24 @@ impl Levels {
         }
     }
 
+    /// Slots are dropped: the tables' entries of theirs count as not there.
+    pub(super) fn drop_slots(&mut self, slots: &[(u16, u64)]) {
+        for run in &mut self.runs {
+            for at in 0..run.len() {
+                if let Some(table) = run[at].without(slots) {
+                    Arc::make_mut(run)[at] = Arc::new(table);
+                }
+            }
+        }
+    }
+
     /// The tables whose range holds `name`, the latest first.
     pub(super) fn covering<'a>(&'a self, name: &'a [u8]) -> impl Iterator<Item = &'a Arc<Table>> {
-        let flushed = self.runs[0].iter().rev().filter(|table| table.meta.covers(name));
+        let flushed =
+            self.runs[0].iter().rev().filter(|table| table.meta.covers(name) && !table.meta.drops(name));
         let below = self.runs[1..].iter().filter_map(|run| {
             let at = run.partition_point(|table| *table.meta.last < *name);
-            run.get(at).filter(|table| table.meta.covers(name))
+            run.get(at).filter(|table| table.meta.covers(name) && !table.meta.drops(name))
         });
         flushed.chain(below)
     }

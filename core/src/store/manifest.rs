@@ -5,8 +5,8 @@
 use super::log::{self, End, PAGE, Place, Segment};
 use super::table::{Table, TableMeta};
 use super::values::ValueMeta;
-use super::{Purpose, Store, StoreCx, wal_file};
-use crate::base::Counter;
+use super::{Purpose, Store, StoreCx, StoreEvent, wal_file};
+use crate::base::{Counter, Slot};
 use crate::io::{DiskOp, FileKind, FileName};
 use alloc::format;
 use alloc::string::String;
@@ -30,8 +30,8 @@ pub(super) struct Edit {
     /// New value files, and new ends of old ones; then those that no table points to.
     values_added: Vec<ValueMeta>,
     values_removed: Vec<u64>,
-    /// Slots whose entries count as not there in every table so far.
-    dropped: Vec<u16>,
+    /// Slots whose entries count as not there in every table so far, and in every group of the log up to the one named.
+    dropped: Vec<(u16, u64)>,
     /// No file has this number or a higher one.
     next_file: u64,
     /// The first commit group that is not in a table.
@@ -45,6 +45,8 @@ pub(super) struct State {
     /// Segments of the log with their capacity, in order.
     pub(super) segments: Vec<(u64, u64)>,
     pub(super) values: Vec<ValueMeta>,
+    /// Slots dropped while the log still held entries of theirs, up to these groups.
+    pub(super) dropped: Vec<(u16, u64)>,
     pub(super) next_file: u64,
     pub(super) first_group: u64,
 }
@@ -55,6 +57,8 @@ impl State {
         for table in &mut self.tables {
             table.drop_slots(&edit.dropped);
         }
+        self.dropped.extend(&edit.dropped);
+        self.dropped.retain(|(_, group)| *group >= edit.first_group);
         self.tables.extend(edit.added);
         let is_replaced = |meta: &ValueMeta| edit.values_added.iter().any(|new| new.number == meta.number);
         self.values.retain(|meta| !is_replaced(meta));
@@ -70,6 +74,7 @@ impl State {
             added: self.tables.clone(),
             segments_added: self.segments.clone(),
             values_added: self.values.clone(),
+            dropped: self.dropped.clone(),
             next_file: self.next_file,
             first_group: self.first_group,
             ..Edit::default()
@@ -123,6 +128,10 @@ pub(super) enum InstallKind {
     Compaction,
     /// A trivial move.
     Move,
+    /// Slots are dropped.
+    Drop,
+    /// Tables go of which nothing is left but what was dropped.
+    Clear,
     /// A new segment of the log.
     Segment,
 }
@@ -139,6 +148,8 @@ pub(super) struct Install {
     /// Value files written, with their new ends, and those that go with this change.
     pub(super) values: Vec<ValueMeta>,
     pub(super) values_removed: Vec<u64>,
+    /// Slots dropped, each with the last group of the log that may hold entries of its.
+    pub(super) dropped: Vec<(u16, u64)>,
 }
 
 impl Install {
@@ -151,6 +162,7 @@ impl Install {
             segment: None,
             values: Vec::new(),
             values_removed: Vec::new(),
+            dropped: Vec::new(),
         }
     }
 }
@@ -170,7 +182,7 @@ enum Stage {
 /// An install on its way to the disk.
 #[derive(Debug, Clone)]
 pub(super) struct Installing {
-    install: Install,
+    pub(super) install: Install,
     stage: Stage,
     pages: u64,
 }
@@ -281,6 +293,7 @@ impl Store {
             tables: self.levels.all().map(|table| table.meta.clone()).collect(),
             segments: self.segments.clone(),
             values: self.values.metas(),
+            dropped: self.dropped.clone(),
             next_file: self.next_file,
             first_group: self.first_group,
         }
@@ -295,7 +308,7 @@ impl Store {
             segments_added: install.segment.into_iter().collect(),
             values_added: install.values.clone(),
             values_removed: install.values_removed.clone(),
-            dropped: Vec::new(),
+            dropped: install.dropped.clone(),
             next_file: self.next_file,
             first_group: install.covers.map_or(self.first_group, |(_, group)| group + 1),
         }
@@ -340,6 +353,7 @@ impl Store {
         if let Some((segment, group)) = install.covers {
             self.version += 1;
             self.first_group = group + 1;
+            self.dropped.retain(|(_, upto)| *upto > group);
             let (gone, held) = self.segments.iter().partition(|(number, _)| *number <= segment);
             self.segments = held;
             let gone: Vec<(u64, u64)> = gone;
@@ -366,6 +380,11 @@ impl Store {
                 self.moving = false;
                 self.stats.tables_moved += install.added.len() as u64;
             }
+            InstallKind::Drop => {
+                let slots = install.dropped.iter().map(|(slot, _)| Slot(*slot)).collect();
+                cx.events.push(StoreEvent::Dropped { slots });
+            }
+            InstallKind::Clear => self.moving = false,
             InstallKind::Segment => {
                 self.segments.extend(install.segment);
                 self.spare = install.segment;

@@ -161,6 +161,23 @@ impl Memtable {
         Ok(())
     }
 
+    /// Takes out every entry of a slot. Its memory goes with the table.
+    pub(super) fn drop_slot(&mut self, slot: u16) {
+        let slot = u64::from(slot);
+        let from = self.heads.partition_point(|head| head.prefix >> 48 < slot).saturating_sub(1);
+        let to = self.heads.partition_point(|head| head.prefix >> 48 <= slot);
+        for leaf in (from..to).rev() {
+            self.leaves[leaf].retain(|place| place.prefix >> 48 != slot);
+            match self.leaves[leaf].first() {
+                Some(first) => self.heads[leaf] = *first,
+                None => {
+                    self.leaves.remove(leaf);
+                    self.heads.remove(leaf);
+                }
+            }
+        }
+    }
+
     fn place(&mut self, leaf: usize, at: usize, place: Place) {
         if self.leaves.is_empty() {
             self.leaves.push(Vec::new());

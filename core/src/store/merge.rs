@@ -92,6 +92,8 @@ pub(super) struct Merge {
     finished: Option<Arc<Table>>,
     pub(super) install: Install,
     ended: bool,
+    /// Slots that were dropped since the merge began: what it has written of them counts as not there.
+    pub(super) dropped: Vec<(u16, u64)>,
     /// Where values go that stand apart.
     pub(super) values: Option<ValueWriter>,
     /// Value files whose live values are written anew.
@@ -152,10 +154,13 @@ impl Store {
                 install,
                 [Source::Memory(frozen.memtable, position)].into(),
                 0,
+                frozen.dropped,
             );
         }
         if self.compaction.is_none() && !self.moving && core::mem::take(&mut self.levels_changed) {
-            self.start_compaction(cx);
+            if !self.clear_dropped(cx) {
+                self.start_compaction(cx);
+            }
         }
     }
 
@@ -203,7 +208,7 @@ impl Store {
         let mut install = Install::new(InstallKind::Compaction);
         install.removed = inputs;
         install.removed.extend(below);
-        self.start_merge(cx, MergeKind::Compaction, install, sources, level as u8 + 1);
+        self.start_merge(cx, MergeKind::Compaction, install, sources, level as u8 + 1, Vec::new());
     }
 
     /// Writes a table anew, so that the values that it points to in condemned files go elsewhere.
@@ -216,7 +221,7 @@ impl Store {
             let mut install = Install::new(InstallKind::Compaction);
             install.removed = [number].into();
             let sources = [Source::Run(Box::new(cursor))].into();
-            self.start_merge(cx, MergeKind::Compaction, install, sources, level as u8);
+            self.start_merge(cx, MergeKind::Compaction, install, sources, level as u8, Vec::new());
         }
     }
 
@@ -227,6 +232,7 @@ impl Store {
         install: Install,
         sources: Vec<Source>,
         level: u8,
+        dropped: Vec<(u16, u64)>,
     ) {
         let number = self.take_file_number();
         let builder = Builder::new(number, self.options.block_bytes);
@@ -242,6 +248,7 @@ impl Store {
             finished: None,
             install,
             ended: false,
+            dropped,
             values: None,
             condemned,
             extent: None,
@@ -365,6 +372,11 @@ impl Store {
             if !merge.ended {
                 *self.merge_slot(kind) = Some(merge);
                 return self.make_piece(cx, kind);
+            }
+            for table in &mut merge.install.added {
+                if let Some(without) = table.without(&merge.dropped) {
+                    *table = Arc::new(without);
+                }
             }
             let install = merge.install.clone();
             *self.merge_slot(kind) = Some(merge);

@@ -5,6 +5,7 @@ mod cache;
 mod codec;
 mod commit;
 mod cursor;
+mod drop;
 mod entry;
 mod levels;
 mod log;
@@ -35,7 +36,7 @@ use commit::Committing;
 use entry::Rank;
 use levels::Levels;
 use manifest::{Install, ManifestTail};
-use memtable::Memtable;
+use memtable::{Held, Memtable};
 use merge::{Merge, MergeKind};
 pub use options::{Durability, StoreOptions, StoreStats};
 use reads::GetJob;
@@ -111,6 +112,11 @@ pub enum StoreEvent {
         /// What was found, for the operator.
         reason: String,
     },
+    /// What `drop_slots` dropped is gone for good: a start does not bring it back.
+    Dropped {
+        /// The slots of one call.
+        slots: Vec<Slot>,
+    },
     /// The store cannot go on: damage beyond a torn tail, a failed write or sync.
     Fatal(String),
 }
@@ -136,6 +142,16 @@ struct Frozen {
     /// Once it is in a table, segments up to this one and groups up to this one are not needed.
     segment: u64,
     group: u64,
+    /// Slots whose entries count as not there.
+    dropped: Vec<(u16, u64)>,
+}
+
+impl Frozen {
+    fn get(&self, name: &[u8]) -> Option<Held<'_>> {
+        let is_dropped =
+            !self.dropped.is_empty() && self.dropped.iter().any(|(slot, _)| *slot == entry::slot_of(name));
+        if is_dropped { None } else { self.memtable.get(name) }
+    }
 }
 
 /// A read that waits for the disk.
@@ -176,8 +192,9 @@ enum Purpose {
     MergeValue(MergeKind, u64),
     Manifest,
     GetBlock(ReadToken),
-    ScanBlock(ReadToken, usize),
-    ScanValue(ReadToken, usize),
+    /// A read for a source, or for a record's value, of a scan that was begun anew so many times.
+    ScanBlock(ReadToken, usize, u32),
+    ScanValue(ReadToken, usize, u32),
     Scrub,
     ReserveMake,
     ReserveFree,
@@ -272,6 +289,8 @@ pub struct Store {
     values_turn: bool,
     /// Blocks that cannot be read, by table.
     damaged: BTreeMap<u64, BTreeSet<BlockAt>>,
+    /// Slots dropped while the log still holds entries of theirs, up to these groups.
+    dropped: Vec<(u16, u64)>,
     /// G2: up to this stamp the tombstones of a slot may go.
     watermarks: BTreeMap<Slot, Stamp>,
     /// Rises when a flush adds a table: a read that began before looks again.
@@ -338,6 +357,7 @@ impl Store {
             values: ValueFiles::default(),
             values_turn: false,
             damaged: BTreeMap::new(),
+            dropped: Vec::new(),
             watermarks: BTreeMap::new(),
             version: 0,
             pending: wal::Pending::default(),
@@ -403,8 +423,8 @@ impl Store {
             Purpose::MergeValue(kind, id) => self.on_merge_value(cx, kind, id, result),
             Purpose::Manifest => self.on_manifest_step(cx),
             Purpose::GetBlock(token) => self.on_get_block(cx, token, &result),
-            Purpose::ScanBlock(token, source) => self.on_scan_block(cx, token, source, result),
-            Purpose::ScanValue(token, number) => self.on_scan_value(cx, token, number, result),
+            Purpose::ScanBlock(token, source, turn) => self.on_scan_block(cx, token, source, turn, result),
+            Purpose::ScanValue(token, number, turn) => self.on_scan_value(cx, token, number, turn, result),
             Purpose::Scrub => self.on_scrub_read(cx, result),
             Purpose::ReserveMake => self.on_reserve_made(cx, file, &result),
             Purpose::ReserveFree => self.on_reserve_freed(cx),

@@ -45,9 +45,20 @@ pub(super) struct GetJob {
     reading: Reading,
     best: Option<Best>,
     version: u64,
+    /// What is being read is of no use any more.
+    is_stale: bool,
 }
 
 impl GetJob {
+    pub(super) fn name(&self) -> &[u8] {
+        &self.name
+    }
+
+    /// Forgets what it has seen; what is being read counts as not read.
+    pub(super) fn restart(&mut self) {
+        (self.best, self.left, self.is_stale) = (None, Vec::new(), true);
+    }
+
     pub(super) fn uses(&self, number: u64) -> bool {
         let in_hand = match &self.reading {
             Reading::Block(table, ..) => table.meta.uses(number),
@@ -129,11 +140,9 @@ impl Store {
     /// The best entry in memory.
     fn in_memory(&self, name: &[u8]) -> Option<Best> {
         let mut best = None;
-        let frozen = self.frozen.iter().rev().map(|frozen| &*frozen.memtable);
-        for memtable in [&self.active].into_iter().chain(frozen) {
-            if let Some(held) = memtable.get(name) {
-                improve(&mut best, held.rank, Lsn(held.lsn), || entry::decode(held.body, held.owner));
-            }
+        let frozen = self.frozen.iter().rev().filter_map(|frozen| frozen.get(name));
+        for held in self.active.get(name).into_iter().chain(frozen) {
+            improve(&mut best, held.rank, Lsn(held.lsn), || entry::decode(held.body, held.owner));
         }
         best
     }
@@ -142,8 +151,8 @@ impl Store {
     pub fn peek(&self, key: &RecordKey) -> Option<Stamp> {
         let mut name = Vec::new();
         entry::encode_key(key, &mut name);
-        let frozen = self.frozen.iter().map(|frozen| &*frozen.memtable);
-        let held = frozen.chain([&self.active]).filter_map(|memtable| memtable.get(&name));
+        let frozen = self.frozen.iter().filter_map(|frozen| frozen.get(&name));
+        let held = frozen.chain(self.active.get(&name));
         held.map(|held| held.rank).max().map(|rank| rank.ballot)
     }
 
@@ -179,7 +188,15 @@ impl Store {
                 let mut left: Vec<Arc<Table>> = tables.cloned().collect();
                 left.reverse();
                 let reading = Reading::Block(table, at, handle);
-                let job = GetJob { name: name.to_vec(), hash, left, reading, best, version: self.version };
+                let job = GetJob {
+                    name: name.to_vec(),
+                    hash,
+                    left,
+                    reading,
+                    best,
+                    version: self.version,
+                    is_stale: false,
+                };
                 let token = self.take_token();
                 self.read_next(cx, token, job);
                 return Lookup::Pending(token);
@@ -188,7 +205,15 @@ impl Store {
         drop(tables);
         if let Some(pointer) = find_value(cache, &mut best) {
             let (left, reading) = (Vec::new(), Reading::Value(pointer));
-            let job = GetJob { name: name.to_vec(), hash, left, reading, best, version: self.version };
+            let job = GetJob {
+                name: name.to_vec(),
+                hash,
+                left,
+                reading,
+                best,
+                version: self.version,
+                is_stale: false,
+            };
             let token = self.take_token();
             self.read_next(cx, token, job);
             return Lookup::Pending(token);
@@ -223,7 +248,7 @@ impl Store {
             DiskResult::Failed(error) => Err(error.text.clone()),
             _ => return,
         };
-        if !self.take_read(cx, &mut job, data) {
+        if !core::mem::take(&mut job.is_stale) && !self.take_read(cx, &mut job, data) {
             cx.events.push(StoreEvent::Unreadable { token });
             return self.after_read(cx);
         }

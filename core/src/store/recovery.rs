@@ -1,6 +1,6 @@
 //! Starting: everything is read and verified before anything is written.
 
-use super::entry::Rank;
+use super::entry::{self, Rank};
 use super::log::Segment;
 use super::manifest::{MANIFEST, ManifestTail, State};
 use super::table::{FOOTER, Footer, Table, TableMeta};
@@ -296,18 +296,22 @@ impl Store {
         segments.iter().try_for_each(|segment| segment.check_foreign(first_group))?;
         segments.retain(is_named);
         let active = &mut self.active;
-        let mut insert = |name: &[u8], rank: Rank, body: &[u8]| {
-            // An entry that is beaten by what is there changes nothing.
-            let _beaten = active.insert(name, rank, 0, body);
+        let dropped = &recovery.state.dropped;
+        let mut insert = |group: u64, name: &[u8], rank: Rank, body: &[u8]| {
+            let is_dropped = |(slot, upto): &(u16, u64)| group <= *upto && entry::slot_of(name) == *slot;
+            if !dropped.iter().any(is_dropped) {
+                // An entry that is beaten by what is there changes nothing.
+                let _beaten = active.insert(name, rank, 0, body);
+            }
         };
         let Replayed { last_group, torn } = if planted::on(Bug::WalRecoveryDropsTail) {
             let mut changes = Vec::new();
-            let replayed = wal::replay(&segments, first_group, |name, rank, body| {
-                changes.push((name.to_vec(), rank, body.to_vec()));
+            let replayed = wal::replay(&segments, first_group, |group, name, rank, body| {
+                changes.push((group, name.to_vec(), rank, body.to_vec()));
             })?;
             changes.pop();
-            for (name, rank, body) in &changes {
-                insert(name, *rank, body);
+            for (group, name, rank, body) in &changes {
+                insert(*group, name, *rank, body);
             }
             replayed
         } else {
@@ -316,6 +320,9 @@ impl Store {
         if torn {
             cx.counters.add(Counter::TornTailCut);
         }
+        // Groups that come from now on take numbers that a cut tail may have had.
+        let dropped = recovery.state.dropped.iter();
+        self.dropped = dropped.map(|(slot, upto)| (*slot, (*upto).min(last_group))).collect();
         let highest = recovery.files.iter().map(|info| info.file.number).max().unwrap_or(0);
         self.next_file = recovery.state.next_file.max(highest + 1);
         self.life_from = self.next_file;

@@ -5,7 +5,7 @@ use super::entry::{self, Content, Rank};
 use super::levels::Run;
 use super::memtable::{Held, Memtable, Position};
 use super::pointer::Pointer;
-use super::{Lsn, Purpose, ReadJob, ReadToken, Store, StoreCx, StoreEvent};
+use super::{Frozen, Lsn, Purpose, ReadJob, ReadToken, Store, StoreCx, StoreEvent};
 use crate::base::{Counter, Record, RecordKey};
 use crate::io::{DiskOp, DiskResult};
 use alloc::collections::BTreeMap;
@@ -65,11 +65,21 @@ impl Edge {
     }
 }
 
+/// A memtable that a scan keeps, and the slots whose entries there count as not there.
+#[derive(Debug, Clone)]
+struct Pin {
+    memtable: Arc<Memtable>,
+    dropped: Vec<(u16, u64)>,
+}
+
 #[derive(Debug, Clone)]
 pub(super) struct ScanJob {
     backward: bool,
-    /// Where the scan stands.
+    /// Where the scan began, and where it stands.
+    from: Edge,
     at: Edge,
+    /// How often it was begun anew.
+    turn: u32,
     /// Where it ends.
     to: Edge,
     limit: usize,
@@ -77,13 +87,32 @@ pub(super) struct ScanJob {
     taken: usize,
     cursors: Vec<Cursor>,
     /// Memtables frozen when the scan began or since: they may have become tables that it does not know.
-    pins: Vec<Arc<Memtable>>,
+    pins: Vec<Pin>,
     records: Vec<(RecordKey, Record)>,
     /// Values that stand apart and are still to come, by the number of their record.
     values: BTreeMap<usize, Pointer>,
     /// The page is full, or the range has ended (then true).
     ended: Option<bool>,
     lsn: Lsn,
+}
+
+impl Pin {
+    /// Leaves entries of slots that were dropped.
+    fn pass_dropped(&self, position: &mut Position, backward: bool) {
+        while !self.dropped.is_empty() {
+            let held = if backward { self.memtable.before(*position) } else { self.memtable.at(*position) };
+            let slot = held.map(|held| entry::slot_of(held.key));
+            let Some(slot) = slot.filter(|slot| self.dropped.iter().any(|(dropped, _)| dropped == slot))
+            else {
+                return;
+            };
+            *position = match slot.checked_add(1) {
+                _ if backward => self.memtable.seek_back(Some(&slot.to_be_bytes()), true),
+                Some(next) => self.memtable.seek(&next.to_be_bytes(), false),
+                None => self.memtable.seek_back(None, false),
+            };
+        }
+    }
 }
 
 impl ScanJob {
@@ -93,7 +122,7 @@ impl ScanJob {
     }
 
     pub(super) fn pin(&mut self, memtable: &Arc<Memtable>) {
-        self.pins.push(memtable.clone());
+        self.pins.push(Pin { memtable: memtable.clone(), dropped: Vec::new() });
     }
 
     fn seek(&self, memtable: &Memtable) -> Position {
@@ -146,21 +175,30 @@ impl Store {
         let backward = range.direction == Direction::Backward;
         let (low, high) = (Edge::new(&range.low), Edge::new(&range.high));
         let (at, to) = if backward { (high, low) } else { (low, high) };
-        let pins = self.frozen.iter().map(|frozen| frozen.memtable.clone()).collect();
-        let mut job = ScanJob {
+        let job = ScanJob {
             backward,
+            from: at.clone(),
             at,
+            turn: 0,
             to,
             limit,
             bytes,
             taken: 0,
             cursors: Vec::new(),
-            pins,
+            pins: Vec::new(),
             records: Vec::new(),
             values: BTreeMap::new(),
             ended: None,
             lsn: Lsn(0),
         };
+        self.begin_scan(cx, token, job);
+        token
+    }
+
+    fn begin_scan(&mut self, cx: &mut StoreCx<'_>, token: ReadToken, mut job: ScanJob) {
+        let pin =
+            |frozen: &Frozen| Pin { memtable: frozen.memtable.clone(), dropped: frozen.dropped.clone() };
+        job.pins = self.frozen.iter().map(pin).collect();
         for (level, run) in self.levels.runs().iter().enumerate().filter(|(_, run)| !run.is_empty()) {
             if level == 0 {
                 // The latest first: of equal entries that one is shown.
@@ -172,13 +210,24 @@ impl Store {
             }
         }
         self.run_scan(cx, token, job);
-        token
+    }
+
+    /// Begins a scan anew: what it has seen may have gone.
+    pub(super) fn restart_scan(&mut self, cx: &mut StoreCx<'_>, token: ReadToken) {
+        if let Some(ReadJob::Scan(mut job)) = self.reads.remove(&token) {
+            job.at = job.from.clone();
+            (job.turn, job.taken, job.ended, job.lsn) = (job.turn + 1, 0, None, Lsn(0));
+            job.cursors.clear();
+            job.records.clear();
+            job.values.clear();
+            self.begin_scan(cx, token, job);
+        }
     }
 
     fn run_scan(&mut self, cx: &mut StoreCx<'_>, token: ReadToken, mut job: ScanJob) {
         // Memory does not change within a step: each memtable is searched once, and walked from there.
         let pins = core::mem::take(&mut job.pins);
-        let memory: Vec<&Memtable> = pins.iter().map(|pin| &**pin).chain([&self.active]).collect();
+        let memory: Vec<&Memtable> = pins.iter().map(|pin| &*pin.memtable).chain([&self.active]).collect();
         let mut positions: Vec<_> = memory.iter().map(|memtable| job.seek(memtable)).collect();
         let backward = job.backward;
         let done = loop {
@@ -204,11 +253,14 @@ impl Store {
             if !missing.is_empty() {
                 for (source, op) in missing {
                     cx.counters.add(Counter::DiskReads);
-                    self.disk(cx, Purpose::ScanBlock(token, source), op);
+                    self.disk(cx, Purpose::ScanBlock(token, source, job.turn), op);
                 }
                 job.pins = pins;
                 self.reads.insert(token, ReadJob::Scan(job));
                 return;
+            }
+            for (position, pin) in positions.iter_mut().zip(&pins) {
+                pin.pass_dropped(position, backward);
             }
             let here = memory.iter().zip(&positions);
             let in_memory: Vec<Option<Held<'_>>> = if backward {
@@ -230,6 +282,18 @@ impl Store {
         self.fetch_values(cx, token, job);
     }
 
+    /// The scan that a read was for, unless it has begun anew since.
+    fn take_scan(&mut self, token: ReadToken, turn: u32) -> Option<ScanJob> {
+        let is_its = matches!(self.reads.get(&token), Some(ReadJob::Scan(job)) if job.turn == turn);
+        if !is_its {
+            return None;
+        }
+        match self.reads.remove(&token) {
+            Some(ReadJob::Scan(job)) => Some(job),
+            _ => None,
+        }
+    }
+
     /// The records of the page stand: reads the values that stand apart, all at once.
     fn fetch_values(&mut self, cx: &mut StoreCx<'_>, token: ReadToken, mut job: ScanJob) {
         let Self { cache, .. } = self;
@@ -247,7 +311,7 @@ impl Store {
         for (number, pointer) in &job.values {
             cx.counters.add(Counter::DiskReads);
             let op = DiskOp::Read { file: pointer.name(), offset: pointer.offset, len: pointer.stored };
-            self.disk(cx, Purpose::ScanValue(token, *number), op);
+            self.disk(cx, Purpose::ScanValue(token, *number, job.turn), op);
         }
         self.reads.insert(token, ReadJob::Scan(job));
     }
@@ -257,9 +321,10 @@ impl Store {
         cx: &mut StoreCx<'_>,
         token: ReadToken,
         number: usize,
+        turn: u32,
         result: DiskResult,
     ) {
-        let Some(ReadJob::Scan(mut job)) = self.reads.remove(&token) else {
+        let Some(mut job) = self.take_scan(token, turn) else {
             return;
         };
         let opened = match (job.values.remove(&number), result) {
@@ -296,9 +361,10 @@ impl Store {
         cx: &mut StoreCx<'_>,
         token: ReadToken,
         source: usize,
+        turn: u32,
         result: DiskResult,
     ) {
-        let Some(ReadJob::Scan(mut job)) = self.reads.remove(&token) else {
+        let Some(mut job) = self.take_scan(token, turn) else {
             return;
         };
         if let Some(cursor) = job.cursors.get_mut(source) {

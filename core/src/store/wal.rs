@@ -4,6 +4,7 @@ use super::codec::{Reader, put_varint};
 use super::entry::{self, Content, Rank};
 use super::log::{self, End, PAGE, Place, Segment};
 use super::{Lsn, wal_file};
+use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -13,8 +14,10 @@ use bytes::Bytes;
 #[derive(Debug, Clone, Default)]
 pub(super) struct Pending {
     bytes: Vec<u8>,
-    pub(super) last: Lsn,
-    pub(super) records: u64,
+    last: Lsn,
+    records: u64,
+    /// The ends of groups that must not hold what was put after them: bytes, the last LSN, records.
+    cuts: VecDeque<(usize, Lsn, u64)>,
 }
 
 impl Pending {
@@ -35,17 +38,37 @@ impl Pending {
         self.bytes.len()
     }
 
-    /// Bytes that the group of what is pending takes in a segment.
-    pub(super) fn group_bytes(&self) -> u64 {
-        (log::pages_of(self.bytes.len()) * PAGE) as u64
+    /// What is put from now on goes into another group than what is pending. The groups that are pending.
+    pub(super) fn cut(&mut self) -> u64 {
+        let (bytes, _, _) = self.cuts.back().copied().unwrap_or_default();
+        if bytes < self.bytes.len() {
+            self.cuts.push_back((self.bytes.len(), self.last, self.records));
+        }
+        self.cuts.len() as u64
     }
 
-    /// Forgets what has been written; an unusually large buffer goes, too.
-    pub(super) fn clear(&mut self) {
+    /// The next group: where it ends, its last LSN and its records.
+    fn next(&self) -> (usize, Lsn, u64) {
+        self.cuts.front().copied().unwrap_or((self.bytes.len(), self.last, self.records))
+    }
+
+    /// Bytes that the next group takes in a segment.
+    pub(super) fn group_bytes(&self) -> u64 {
+        (log::pages_of(self.next().0) * PAGE) as u64
+    }
+
+    /// Forgets the group that has been written; its last LSN and its records. An unusually large buffer goes, too.
+    pub(super) fn pass(&mut self) -> (Lsn, u64) {
         const KEPT: usize = 1 << 20;
-        self.bytes.clear();
+        let (bytes, last, records) = self.next();
+        self.cuts.pop_front();
+        for cut in &mut self.cuts {
+            (cut.0, cut.2) = (cut.0 - bytes, cut.2 - records);
+        }
+        self.bytes.drain(..bytes);
         self.bytes.shrink_to(KEPT);
-        self.records = 0;
+        self.records -= records;
+        (last, records)
     }
 }
 
@@ -67,7 +90,8 @@ impl Tail {
     pub(super) fn group(&mut self, pending: &Pending) -> Bytes {
         self.group += 1;
         let place = Place { group: self.group, follows: self.follows, synced: self.synced };
-        log::encode_group(wal_file(self.segment), self.offset / PAGE as u64, place, &pending.bytes)
+        let payload = &pending.bytes[..pending.next().0];
+        log::encode_group(wal_file(self.segment), self.offset / PAGE as u64, place, payload)
     }
 }
 
@@ -80,11 +104,11 @@ pub(super) struct Replayed {
     pub(super) torn: bool,
 }
 
-/// Replays `segments`, in order of their numbers, from group `first` on: shows each change to `visit`.
+/// Replays `segments`, in order of their numbers, from group `first` on: shows each change to `visit`, with its group.
 pub(super) fn replay(
     segments: &[Segment],
     first: u64,
-    mut visit: impl FnMut(&[u8], Rank, &[u8]),
+    mut visit: impl FnMut(u64, &[u8], Rank, &[u8]),
 ) -> Result<Replayed, String> {
     let used: Vec<&Segment> = segments.iter().filter(|segment| !segment.is_empty()).collect();
     for segment in segments.iter().filter(|segment| segment.is_empty() && segment.is_touched()) {
@@ -136,7 +160,7 @@ fn replay_group(
     segment: &Segment,
     group: u64,
     payload: &[u8],
-    visit: &mut impl FnMut(&[u8], Rank, &[u8]),
+    visit: &mut impl FnMut(u64, &[u8], Rank, &[u8]),
 ) -> Result<(), String> {
     let mut reader = Reader(payload);
     while !reader.0.is_empty() {
@@ -150,7 +174,7 @@ fn replay_group(
             Some((name, rank, body))
         };
         let (name, rank, body) = next().ok_or_else(|| damage(segment.file, group))?;
-        visit(name, rank, body);
+        visit(group, name, rank, body);
     }
     Ok(())
 }

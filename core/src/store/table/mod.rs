@@ -12,6 +12,7 @@ pub(super) use builder::Builder;
 pub(super) use format::{FOOTER, Footer, Thrift, checksum, hash, put_part, verified_part};
 pub(super) use index::Handle;
 
+use super::entry::slot_of;
 use crate::base::{RecordKey, Stamp};
 use crate::io::{FileKind, FileName};
 use alloc::string::String;
@@ -51,15 +52,27 @@ impl TableMeta {
         *name >= *self.first && *name <= *self.last
     }
 
-    /// Takes in slots whose entries count as not there from now on.
-    pub(super) fn drop_slots(&mut self, slots: &[u16]) {
-        let slot_of = |name: &[u8]| name.first_chunk::<2>().map_or(0, |slot| u16::from_be_bytes(*slot));
+    /// Takes in slots whose entries count as not there from now on; whether that changes something.
+    pub(super) fn drop_slots(&mut self, slots: &[(u16, u64)]) -> bool {
         let (first, last) = (slot_of(&self.first), slot_of(&self.last));
-        for slot in slots.iter().filter(|slot| (first..=last).contains(*slot)) {
+        let before = self.dropped.len();
+        for (slot, _) in slots.iter().filter(|(slot, _)| (first..=last).contains(slot)) {
             if let Err(at) = self.dropped.binary_search(slot) {
                 self.dropped.insert(at, *slot);
             }
         }
+        self.dropped.len() > before
+    }
+
+    /// Whether the entry of this name counts as not there.
+    pub(super) fn drops(&self, name: &[u8]) -> bool {
+        !self.dropped.is_empty() && self.dropped.binary_search(&slot_of(name)).is_ok()
+    }
+
+    /// Whether every entry counts as not there.
+    pub(super) fn is_dropped(&self) -> bool {
+        let slots = usize::from(slot_of(&self.last) - slot_of(&self.first)) + 1;
+        self.dropped.len() == slots
     }
 
     /// The bytes of values that it points to in a value file, if any.
@@ -127,6 +140,12 @@ impl Table {
             partitions.push(Partition { filter, index });
         }
         Ok(Self { meta, partitions })
+    }
+
+    /// The same table with slots whose entries count as not there; `None` if it has none of theirs.
+    pub(super) fn without(&self, slots: &[(u16, u64)]) -> Option<Self> {
+        let mut meta = self.meta.clone();
+        meta.drop_slots(slots).then(|| Self { meta, partitions: self.partitions.clone() })
     }
 
     /// The same table on another level.

@@ -3,6 +3,7 @@
 mod crash;
 mod damage;
 mod disk;
+mod drop;
 mod model;
 mod values;
 
