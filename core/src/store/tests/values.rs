@@ -71,7 +71,6 @@ fn amplification(value_inline_max: usize) -> f64 {
 #[test]
 fn compaction_does_not_write_large_values_again() {
     let (with, without) = (amplification(4_096), amplification(usize::MAX));
-    println!("bytes written per byte put, log not counted: apart {with:.2}, in tables {without:.2}");
     assert!(with < 2.5, "flush and what is won back: {with:.2} bytes written per byte put");
     assert!(with < without / 2.0, "apart {with:.2}, in tables {without:.2} bytes written per byte put");
 }
