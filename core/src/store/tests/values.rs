@@ -57,7 +57,13 @@ fn amplification(value_inline_max: usize) -> f64 {
     let mut put = 0;
     for number in 1..1_500u64 {
         let name = engine.below(300);
-        let bytes: Vec<u8> = (0..8_192u64).map(|at| ((at * number * 0x9e37) >> 7) as u8).collect();
+        // Nothing that can be compressed.
+        let mut state = number;
+        let mut byte = |_| {
+            state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+            (state >> 56) as u8
+        };
+        let bytes: Vec<u8> = (0..8_192).map(&mut byte).collect();
         put += bytes.len();
         let value = Some(Bytes::from(bytes));
         let record = Record { ballot: ballot(number), written: ballot(number), value, ..Record::default() };
