@@ -168,12 +168,11 @@ impl Memtable {
         let to = self.heads.partition_point(|head| head.prefix >> 48 <= slot);
         for leaf in (from..to).rev() {
             self.leaves[leaf].retain(|place| place.prefix >> 48 != slot);
-            match self.leaves[leaf].first() {
-                Some(first) => self.heads[leaf] = *first,
-                None => {
-                    self.leaves.remove(leaf);
-                    self.heads.remove(leaf);
-                }
+            if let Some(first) = self.leaves[leaf].first() {
+                self.heads[leaf] = *first;
+            } else {
+                self.leaves.remove(leaf);
+                self.heads.remove(leaf);
             }
         }
     }

@@ -171,10 +171,9 @@ impl Store {
                 frozen.dropped,
             );
         }
-        if self.compaction.is_none() && !self.moving && core::mem::take(&mut self.levels_changed) {
-            if !self.clear_dropped(cx) {
-                self.start_compaction(cx);
-            }
+        let is_free = self.compaction.is_none() && !self.moving;
+        if is_free && core::mem::take(&mut self.levels_changed) && !self.clear_dropped(cx) {
+            self.start_compaction(cx);
         }
     }
 
