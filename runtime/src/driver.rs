@@ -201,7 +201,10 @@ impl<D: Disk> Driver<D> {
                     wait.for_ms
                 ),
                 None => {
-                    tracing::info!("shard {}: the disk answers again; the shard takes part again", self.shard)
+                    tracing::info!(
+                        "shard {}: the disk answers again; the shard takes part again",
+                        self.shard
+                    );
                 }
             }
         }

@@ -183,56 +183,55 @@ impl Gauges {
                 writeln!(text, "samara_{name}{{kind=\"{kind}\"}} {bytes}")?;
             }
         }
-        let max = |value: fn(&Told) -> u64| shards.values().map(value).max().unwrap_or(0);
-        let sum = |value: fn(&Told) -> u64| shards.values().map(value).sum::<u64>();
-        let wait_ms = max(|told| told.status.disk_wait.map_or(0, |wait| wait.for_ms));
-        let gauges = [
-            ("step_max_seconds", max(|told| told.step_max_us) as f64 / 1e6, "Longest step of the core."),
-            (
-                "write_stall_max_seconds",
-                max(|told| told.status.store.stats.stall_max_ms) as f64 / 1e3,
-                "Longest time that writes waited for memory, the log's next segment or compaction.",
-            ),
-            ("disk_oldest_operation_seconds", wait_ms as f64 / 1e3, "Age of the oldest disk operation."),
-            (
-                "disk_aside",
-                sum(|told| told.status.is_aside.into()) as f64,
-                "Shards whose disk does not answer.",
-            ),
-            (
-                "damaged_blocks",
-                sum(|told| told.status.store.damaged_blocks as u64) as f64,
-                "Blocks found damaged.",
-            ),
-            (
-                "scrub_running",
-                sum(|told| told.status.store.scrub.is_running.into()) as f64,
-                "Shards being scrubbed.",
-            ),
-        ];
-        for (name, value, help) in gauges {
-            writeln!(text, "# HELP samara_{name} {help}\n# TYPE samara_{name} gauge\nsamara_{name} {value}")?;
-        }
-        let counters = [
-            ("scrub_rounds_total", sum(|told| told.status.store.scrub.rounds), "Rounds of scrubbing ended."),
-            ("scrub_bytes_total", sum(|told| told.status.store.stats.scrubbed_bytes), "Bytes scrubbed."),
-            (
-                "table_bytes_written_total",
-                sum(|told| told.status.store.stats.table_bytes_written),
-                "Bytes of tables written.",
-            ),
-            (
-                "log_bytes_written_total",
-                sum(|told| told.status.store.stats.wal_bytes_written),
-                "Bytes of the log written.",
-            ),
-        ];
-        for (name, value, help) in counters {
-            writeln!(
-                text,
-                "# HELP samara_{name} {help}\n# TYPE samara_{name} counter\nsamara_{name} {value}"
-            )?;
-        }
+        write_shards(text, &shards)?;
         self.disk.write(text)
     }
+}
+
+/// What is known of each shard, put together.
+fn write_shards(text: &mut String, shards: &BTreeMap<u16, Told>) -> std::fmt::Result {
+    let max = |value: fn(&Told) -> u64| shards.values().map(value).max().unwrap_or(0);
+    let sum = |value: fn(&Told) -> u64| shards.values().map(value).sum::<u64>();
+    let wait_ms = max(|told| told.status.disk_wait.map_or(0, |wait| wait.for_ms));
+    let gauges = [
+        ("step_max_seconds", max(|told| told.step_max_us) as f64 / 1e6, "Longest step of the core."),
+        (
+            "write_stall_max_seconds",
+            max(|told| told.status.store.stats.stall_max_ms) as f64 / 1e3,
+            "Longest time that writes waited for memory, the log's next segment or compaction.",
+        ),
+        ("disk_oldest_operation_seconds", wait_ms as f64 / 1e3, "Age of the oldest disk operation."),
+        ("disk_aside", sum(|told| told.status.is_aside.into()) as f64, "Shards whose disk does not answer."),
+        (
+            "damaged_blocks",
+            sum(|told| told.status.store.damaged_blocks as u64) as f64,
+            "Blocks found damaged.",
+        ),
+        (
+            "scrub_running",
+            sum(|told| told.status.store.scrub.is_running.into()) as f64,
+            "Shards being scrubbed.",
+        ),
+    ];
+    for (name, value, help) in gauges {
+        writeln!(text, "# HELP samara_{name} {help}\n# TYPE samara_{name} gauge\nsamara_{name} {value}")?;
+    }
+    let counters = [
+        ("scrub_rounds_total", sum(|told| told.status.store.scrub.rounds), "Rounds of scrubbing ended."),
+        ("scrub_bytes_total", sum(|told| told.status.store.stats.scrubbed_bytes), "Bytes scrubbed."),
+        (
+            "table_bytes_written_total",
+            sum(|told| told.status.store.stats.table_bytes_written),
+            "Bytes of tables written.",
+        ),
+        (
+            "log_bytes_written_total",
+            sum(|told| told.status.store.stats.wal_bytes_written),
+            "Bytes of the log written.",
+        ),
+    ];
+    for (name, value, help) in counters {
+        writeln!(text, "# HELP samara_{name} {help}\n# TYPE samara_{name} counter\nsamara_{name} {value}")?;
+    }
+    Ok(())
 }

@@ -163,7 +163,7 @@ impl Directory {
     fn verify(&mut self) -> (ShardReport, Option<Owner>) {
         let mut verifier = Verifier::new();
         let mut progress = Progress::new(self.path.display().to_string());
-        while let Some(op) = verifier.next() {
+        while let Some(op) = verifier.next_read() {
             let result = self.perform(&op).unwrap_or_else(|error| {
                 DiskResult::Failed(DiskError { kind: DiskErrorKind::Io, text: error.to_string() })
             });

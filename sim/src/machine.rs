@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 pub(crate) const EPOCH_MS: u64 = 1_700_000_000_000;
 
 /// A process and what surrounds it.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fault of its own")]
 pub(crate) struct Machine {
     pub(crate) node: Option<Node>,
     pub(crate) ready: bool,

@@ -15,7 +15,11 @@ struct Verified {
 }
 
 fn verify(directory: &Path, flags: &[&str]) -> Verified {
-    let output = Command::new(binary()).arg("verify").arg(directory).args(flags).output().expect("it runs");
+    run(Command::new(binary()).arg("verify").arg(directory).args(flags))
+}
+
+fn run(command: &mut Command) -> Verified {
+    let output = command.output().expect("it runs");
     Verified {
         code: output.status.code().expect("it ends by itself"),
         out: String::from_utf8(output.stdout).expect("text"),
@@ -65,8 +69,33 @@ fn killed_node(data: &Path) {
     assert_eq!(running.code, 2, "{}", running.out);
     assert!(running.err.contains("a node uses this directory"), "{}", running.err);
     assert_eq!(running.err.lines().count(), 1, "one line: {}", running.err);
+    ask_running(ports[2]);
     node.kill().expect("the node is ours");
     node.wait().expect("it was killed");
+    let gone = admin(ports[2], &["status"]);
+    assert_eq!(gone.code, 2, "{}", gone.out);
+    assert!(gone.err.contains("no node answers") && gone.err.lines().count() == 1, "{}", gone.err);
+}
+
+fn admin(port: u16, words: &[&str]) -> Verified {
+    let address = format!("127.0.0.1:{port}");
+    run(Command::new(binary()).arg("admin").args(["--addr", &address]).args(words))
+}
+
+/// What an operator asks of a node that runs.
+fn ask_running(http: u16) {
+    let status = admin(http, &["status", "--json"]);
+    assert_eq!(status.code, 0, "{}", status.err);
+    let status: serde_json::Value = serde_json::from_str(&status.out).expect("JSON");
+    assert_eq!((&status["ready"], &status["shards"][1]["phase"]), (&true.into(), &"serving".into()));
+    assert!(
+        status["shards"][0]["memory_bytes"]["memtables"].as_u64().is_some_and(|bytes| bytes > 0),
+        "{status}"
+    );
+    let scrubbed = admin(http, &["scrub", "--wait"]);
+    assert_eq!(scrubbed.code, 0, "{}{}", scrubbed.out, scrubbed.err);
+    assert!(scrubbed.out.contains("rounds since the start"), "{}", scrubbed.out);
+    assert!(scrubbed.out.contains("damaged blocks: 0"), "{}", scrubbed.out);
 }
 
 fn flip(path: &Path, offset: u64) {

@@ -1,5 +1,5 @@
 //! Verification of a shard's directory that no node uses (`samara verify`): a machine that reads every byte and writes
-//! nothing. The host performs one operation after the other: `next`, then `on_result`, until `next` gives `None`.
+//! nothing. The host performs one operation after the other: `next_read`, then `on_result`, until `next_read` gives `None`.
 
 use super::identity::{CEILINGS, IDENTITY, Owner, SLOT_STRIDE, check_ceiling, check_owner};
 use crate::io::{DiskOp, DiskResult, FileInfo, FileKind, FileName};
@@ -58,7 +58,7 @@ impl Verifier {
     }
 
     /// The next operation, a listing or a read; `None` at the end.
-    pub fn next(&mut self) -> Option<DiskOp> {
+    pub fn next_read(&mut self) -> Option<DiskOp> {
         let read = |file| Some(DiskOp::Read { file, offset: 0, len: SMALL_MAX as u32 + 1 });
         loop {
             match self.stage {
@@ -74,12 +74,12 @@ impl Verifier {
                     }
                     self.stage = Stage::Ceiling(number + 1);
                 }
-                Stage::Store => return self.store.as_mut()?.next(&mut self.findings),
+                Stage::Store => return self.store.as_mut()?.next_read(&mut self.findings),
             }
         }
     }
 
-    /// The result of the operation that `next` gave last.
+    /// The result of the operation that `next_read` gave last.
     pub fn on_result(&mut self, result: DiskResult) {
         if let (Stage::Store, Some(store)) = (&self.stage, &mut self.store) {
             return store.on_result(result, &mut self.findings);

@@ -362,12 +362,11 @@ impl Store {
         let files = self.recovery.as_ref().map(|recovery| recovery.files.clone()).unwrap_or_default();
         for FileInfo { file, .. } in files {
             let is_live = match file.kind {
-                // Gone since the log was settled.
-                FileKind::Temp => true,
                 FileKind::Table => self.levels.all().any(|table| table.meta.number == file.number),
                 FileKind::Value => self.values.contains(file.number),
                 FileKind::Wal => self.segments.iter().any(|(number, _)| *number == file.number),
-                FileKind::Identity | FileKind::Ceiling | FileKind::Manifest => true,
+                // What was in preparation has gone since the log was settled.
+                FileKind::Identity | FileKind::Ceiling | FileKind::Manifest | FileKind::Temp => true,
             };
             if !is_live {
                 self.want(cx, Wanted::Done, DiskOp::Remove { file });

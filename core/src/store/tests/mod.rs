@@ -118,9 +118,14 @@ impl Engine {
             return false;
         }
         let index = self.rng.below(self.disk.pending.len() as u64) as usize;
+        self.complete(index);
+        true
+    }
+
+    /// Does the pending operation at `index`.
+    fn complete(&mut self, index: usize) {
         let (ticket, result): (Ticket, DiskResult) = self.disk.complete(index);
         self.call(|store, cx| store.on_disk(cx, ticket, result));
-        true
     }
 
     /// Runs until nothing is to be done.

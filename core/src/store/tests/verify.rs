@@ -9,7 +9,7 @@ fn verify(disk: &TestDisk, is_fresh: bool) -> Findings {
     let mut findings = Findings::default();
     let contents: BTreeMap<FileName, Vec<u8>> = disk.contents().into_iter().collect();
     let mut verifier = StoreVerifier::new(disk.list(), is_fresh, &mut findings);
-    while let Some(op) = verifier.next(&mut findings) {
+    while let Some(op) = verifier.next_read(&mut findings) {
         let DiskOp::Read { file, offset, len } = op else { panic!("verification only reads: {op:?}") };
         let Some(data) = contents.get(&file) else {
             let error = DiskError { kind: DiskErrorKind::NotFound, text: "no such file".into() };
@@ -162,7 +162,7 @@ fn a_file_that_cannot_be_read_is_told_and_the_rest_goes_on() {
     let mut findings = Findings::default();
     let contents: BTreeMap<FileName, Vec<u8>> = engine.disk.contents().into_iter().collect();
     let mut verifier = StoreVerifier::new(engine.disk.list(), false, &mut findings);
-    while let Some(op) = verifier.next(&mut findings) {
+    while let Some(op) = verifier.next_read(&mut findings) {
         let DiskOp::Read { file, offset, len } = op else { panic!("{op:?}") };
         let data = &contents[&file];
         let end = data.len().min(offset as usize + len as usize);

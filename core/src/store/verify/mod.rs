@@ -95,7 +95,7 @@ enum Task {
     },
 }
 
-/// The verification of a store's files as a machine: ask `next` for a read, give its result to `on_result`.
+/// The verification of a store's files as a machine: ask `next_read` for a read, give its result to `on_result`.
 #[derive(Debug)]
 pub(crate) struct StoreVerifier {
     is_fresh: bool,
@@ -147,7 +147,7 @@ impl StoreVerifier {
     }
 
     /// The next read; `None` when all has been read.
-    pub(crate) fn next(&mut self, findings: &mut Findings) -> Option<DiskOp> {
+    pub(crate) fn next_read(&mut self, findings: &mut Findings) -> Option<DiskOp> {
         loop {
             let read = |file, offset, len: u64| Some(DiskOp::Read { file, offset, len: len as u32 });
             match self.tasks.front_mut() {
@@ -159,7 +159,7 @@ impl StoreVerifier {
                     let offset = footer.parts_at + data.len() as u64;
                     return read(meta.file(), offset, CHUNK.min(meta.len - FOOTER as u64 - offset));
                 }
-                Some(Task::Blocks(check)) => match check.next(findings) {
+                Some(Task::Blocks(check)) => match check.next_read(findings) {
                     Some(op) => return Some(op),
                     None => drop(self.tasks.pop_front()),
                 },
@@ -178,7 +178,7 @@ impl StoreVerifier {
         }
     }
 
-    /// The result of the read that `next` gave last.
+    /// The result of the read that `next_read` gave last.
     pub(crate) fn on_result(&mut self, result: DiskResult, findings: &mut Findings) {
         let data = match result {
             DiskResult::Data(data) => Ok(data),
@@ -258,7 +258,7 @@ impl StoreVerifier {
                     self.tasks.push_back(Task::Footer(TableMeta::unknown(file.number, len)));
                 }
                 (FileKind::Table, None) => {
-                    findings.damage(file, None, "too short for a table", WILL_NOT_START)
+                    findings.damage(file, None, "too short for a table", WILL_NOT_START);
                 }
                 (FileKind::Wal, _) => {
                     self.segments.insert(file.number, Segment::new(file));

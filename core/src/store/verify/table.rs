@@ -53,7 +53,7 @@ impl TableCheck {
     }
 
     /// Checks what has been read and gives the next read; `None` at the end of the table.
-    pub(super) fn next(&mut self, findings: &mut Findings) -> Option<DiskOp> {
+    pub(super) fn next_read(&mut self, findings: &mut Findings) -> Option<DiskOp> {
         while !self.is_over {
             match self.cursor.settle(&mut self.cache) {
                 Step::Entry => {
