@@ -47,12 +47,38 @@ pub struct NodeConfig {
     pub http_listen: String,
     /// Client connections at a time.
     pub max_clients: u64,
+    /// Bytes of memory for the store of all shards.
+    pub memory_bytes: u64,
+    /// What is asked of the disk.
+    pub disk: DiskConfig,
     /// What to change when one of the three ports is taken: the flags, for messages.
     pub flags: (&'static str, &'static str, &'static str),
 }
 
 /// Client connections at a time, as Valkey's maxclients.
 pub const MAX_CLIENTS: u64 = 10_000;
+/// Bytes of memory for the store of a shard.
+pub const MEMORY_BYTES: u64 = 512 << 20;
+
+/// What is asked of the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DiskConfig {
+    /// Bytes of disk kept in reserve for a full disk.
+    pub reserve_bytes: u64,
+    /// Milliseconds within which all tables are scrubbed once; 0 for never.
+    pub scrub_ms: u64,
+    /// Milliseconds without an answer after which the node steps aside.
+    pub slow_ms: u64,
+    /// Milliseconds without an answer after which the node stops.
+    pub hung_ms: u64,
+}
+
+impl Default for DiskConfig {
+    /// No reserve; a scrub in two weeks; aside after 3 s, stopped after 30 s.
+    fn default() -> Self {
+        Self { reserve_bytes: 0, scrub_ms: 14 * 24 * 3_600_000, slow_ms: 3_000, hung_ms: 30_000 }
+    }
+}
 
 impl NodeConfig {
     /// The configuration of epoch 1: every node that is given the same members computes the same.
@@ -129,6 +155,21 @@ pub struct NodeFlags {
     /// Client connections at a time (default: 10000).
     #[arg(long, env = "SAMARA_MAX_CLIENTS")]
     pub max_clients: Option<u64>,
+    /// MiB of memory for the store: memtables, cache, filters, what waits for the disk (default: 512 a shard).
+    #[arg(long, env = "SAMARA_MEMORY")]
+    pub memory: Option<u64>,
+    /// MiB of disk kept in reserve, so that a full disk can still delete and compact (default: 256).
+    #[arg(long, env = "SAMARA_RESERVE")]
+    pub reserve: Option<u64>,
+    /// Hours within which every table is read and verified once; 0 for never (default: 336).
+    #[arg(long, env = "SAMARA_SCRUB_HOURS")]
+    pub scrub_hours: Option<u64>,
+    /// Milliseconds without an answer of the disk after which the node steps aside (default: 3000).
+    #[arg(long, env = "SAMARA_DISK_SLOW_MS")]
+    pub disk_slow_ms: Option<u64>,
+    /// Milliseconds without an answer of the disk after which the node stops (default: 30000).
+    #[arg(long, env = "SAMARA_DISK_HUNG_MS")]
+    pub disk_hung_ms: Option<u64>,
 }
 
 /// How nodes come to know each other, for --help.
@@ -160,6 +201,11 @@ struct File {
     shards: Option<u16>,
     durability: Option<String>,
     max_clients: Option<u64>,
+    memory: Option<u64>,
+    reserve: Option<u64>,
+    scrub_hours: Option<u64>,
+    disk_slow_ms: Option<u64>,
+    disk_hung_ms: Option<u64>,
 }
 
 /// Reads a level.
@@ -272,6 +318,17 @@ impl NodeFlags {
         if max_clients == 0 {
             return Err("--max-clients 0: give at least 1".into());
         }
+        let memory = self.memory.or(file.memory);
+        let memory_bytes = memory.map_or(MEMORY_BYTES * u64::from(shards), |mib| mib.saturating_mul(1 << 20));
+        if !(16 << 20..=1 << 50).contains(&(memory_bytes / u64::from(shards))) {
+            return Err(format!("--memory {}: give at least 16 MiB a shard", memory.unwrap_or(0)));
+        }
+        let disk = disk_config(
+            self.reserve.or(file.reserve),
+            self.scrub_hours.or(file.scrub_hours),
+            self.disk_slow_ms.or(file.disk_slow_ms),
+            self.disk_hung_ms.or(file.disk_hung_ms),
+        )?;
         Ok(NodeConfig {
             id,
             cluster: cluster_id(&members),
@@ -285,6 +342,8 @@ impl NodeFlags {
             peer_listen,
             http_listen,
             max_clients,
+            memory_bytes,
+            disk,
             flags: ("--listen", "--peer-listen", "--http-listen"),
         })
     }
@@ -300,6 +359,27 @@ impl NodeFlags {
             format!("--config {name}, line {line}: {}", error.message())
         })
     }
+}
+
+fn disk_config(
+    reserve: Option<u64>,
+    scrub_hours: Option<u64>,
+    slow_ms: Option<u64>,
+    hung_ms: Option<u64>,
+) -> Result<DiskConfig, String> {
+    let default = DiskConfig::default();
+    let (slow_ms, hung_ms) = (slow_ms.unwrap_or(default.slow_ms), hung_ms.unwrap_or(default.hung_ms));
+    if slow_ms < 100 || hung_ms <= slow_ms {
+        return Err(format!(
+            "--disk-slow-ms {slow_ms}, --disk-hung-ms {hung_ms}: give at least 100, and the second above the first"
+        ));
+    }
+    Ok(DiskConfig {
+        reserve_bytes: reserve.unwrap_or(256).saturating_mul(1 << 20),
+        scrub_ms: scrub_hours.map_or(default.scrub_ms, |hours| hours.saturating_mul(3_600_000)),
+        slow_ms,
+        hung_ms,
+    })
 }
 
 /// A flag, else a variable that other programs know, too.
@@ -356,6 +436,19 @@ mod tests {
             "1@a:1,1@a:2",
         ] {
             assert!(members(bad, 6379).is_err_and(|reason| reason.starts_with("--members")), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn the_limits_of_the_disk_are_in_order() {
+        let disk = disk_config(Some(1), Some(0), None, Some(9_000)).expect("good limits");
+        assert_eq!(
+            (disk.reserve_bytes, disk.scrub_ms, disk.slow_ms, disk.hung_ms),
+            (1 << 20, 0, 3_000, 9_000)
+        );
+        for (slow, hung) in [(Some(99), None), (Some(5_000), Some(5_000)), (None, Some(2_000))] {
+            let reason = disk_config(None, None, slow, hung).expect_err("out of order");
+            assert!(reason.contains("--disk-slow-ms"), "{reason}");
         }
     }
 

@@ -1,7 +1,7 @@
 //! `samara dev`: a whole cluster on loopback in one process.
 
 use clap::Args;
-use samara::config::{self, MAX_CLIENTS, MemberConfig, NodeConfig};
+use samara::config::{self, DiskConfig, MAX_CLIENTS, MEMORY_BYTES, MemberConfig, NodeConfig};
 use samara::node::{self, Ports};
 use samara_core::base::ClusterId;
 use std::path::{Path, PathBuf};
@@ -83,6 +83,8 @@ fn node_config(dev: &Dev, data: &Path, index: u16) -> Result<NodeConfig, String>
         peer_listen: address(1_000, index),
         http_listen: address(2_000, index),
         max_clients: MAX_CLIENTS,
+        memory_bytes: MEMORY_BYTES,
+        disk: DiskConfig::default(),
         flags: ("--base-port", "--base-port", "--base-port"),
     })
 }

@@ -1,6 +1,7 @@
 //! One driver per shard: it owns the core's `Node`, feeds it what has come, and carries out what it asks for.
 
 use crate::disk::Disk;
+use crate::gauges::Told;
 use crate::inbox::{Batch, Outlet, Shard};
 use crate::peers::Peers;
 use crate::stats::Stats;
@@ -31,6 +32,8 @@ pub struct Driver<D> {
     /// Connections that have been given answers in this batch.
     touched: Vec<Arc<Outlet>>,
     told: tokio::time::Instant,
+    /// The longest step so far.
+    longest_step: Duration,
     stopping: bool,
 }
 
@@ -88,6 +91,7 @@ impl<D: Disk> Driver<D> {
             out: Outbox::new(),
             touched: Vec::new(),
             told: origin,
+            longest_step: Duration::ZERO,
             stopping: false,
         }
     }
@@ -133,6 +137,9 @@ impl<D: Disk> Driver<D> {
         let now = self.now();
         self.stopping |= std::mem::take(&mut batch.stop);
         let mut end = None;
+        if std::mem::take(&mut batch.scrub) {
+            end = self.step(now, Input::Scrub, ready);
+        }
         for (ticket, result) in batch.disk.drain(..) {
             end = end.or_else(|| self.step(now, Input::Disk { ticket, result }, ready));
         }
@@ -154,7 +161,9 @@ impl<D: Disk> Driver<D> {
     }
 
     fn step(&mut self, now: Now, input: Input, ready: &impl Fn()) -> Option<End> {
+        let began = std::time::Instant::now();
         self.node.step(now, input, &mut self.out);
+        self.longest_step = self.longest_step.max(began.elapsed());
         for output in self.out.drain() {
             match output {
                 Output::Reply { tag, reply } => {
@@ -179,5 +188,25 @@ impl<D: Disk> Driver<D> {
         }
         self.told = now + TELL_EVERY;
         self.stats.tell(self.shard, self.node.counters().iter().collect());
+        let status = self.node.status(self.now().mono);
+        let (is_aside, wait) = (status.is_aside, status.disk_wait);
+        let told = Told { status, step_max_us: self.longest_step.as_micros() as u64 };
+        if self.stats.gauges.tell(self.shard, told) {
+            match wait.filter(|_| is_aside) {
+                Some(wait) => tracing::warn!(
+                    "shard {}: the disk has not ended an operation on {} (to {}) for {} ms; the shard steps aside until it does",
+                    self.shard,
+                    wait.file,
+                    wait.what,
+                    wait.for_ms
+                ),
+                None => {
+                    tracing::info!(
+                        "shard {}: the disk answers again; the shard takes part again",
+                        self.shard
+                    );
+                }
+            }
+        }
     }
 }

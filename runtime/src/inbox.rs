@@ -23,6 +23,8 @@ pub struct Batch {
     pub peers: Vec<Envelope>,
     /// Requests of clients.
     pub clients: Vec<Asked>,
+    /// An operator wants a scrub.
+    pub scrub: bool,
     /// The process ends: answer what is in flight, then stop.
     pub stop: bool,
     peer_bytes: usize,
@@ -30,7 +32,7 @@ pub struct Batch {
 
 impl Batch {
     fn is_empty(&self) -> bool {
-        self.disk.is_empty() && self.peers.is_empty() && self.clients.is_empty() && !self.stop
+        self.disk.is_empty() && self.peers.is_empty() && self.clients.is_empty() && !self.scrub && !self.stop
     }
 }
 
@@ -78,6 +80,11 @@ impl Inbox {
         if !requests.is_empty() {
             self.put(|batch| batch.clients.append(requests));
         }
+    }
+
+    /// Starts a scrub of the shard.
+    pub fn scrub(&self) {
+        self.put(|batch| batch.scrub = true);
     }
 
     /// Ends the driver once nothing of its clients is in flight.

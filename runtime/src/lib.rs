@@ -3,11 +3,14 @@
 //! Nothing here decides anything about consistency: bytes come in, inputs go to the core, outputs are carried out.
 #![forbid(unsafe_code)]
 
+#[cfg(not(madsim))]
+pub mod admin;
 pub mod commands;
 pub mod config;
 pub mod connection;
 pub mod disk;
 pub mod driver;
+pub mod gauges;
 pub mod glob;
 #[cfg(not(madsim))]
 pub mod http;
@@ -21,3 +24,5 @@ pub mod resp;
 pub mod scan;
 pub mod server;
 pub mod stats;
+#[cfg(not(madsim))]
+pub mod verify;

@@ -1,4 +1,4 @@
-//! The node binary: `samara dev`, `samara node`, `samara bench`.
+//! The node binary: `samara dev`, `samara node`, `samara bench`, and what an operator asks.
 
 mod bench;
 mod dev;
@@ -7,6 +7,8 @@ use clap::{Parser, Subcommand};
 use samara::config::NodeFlags;
 use samara::driver::End;
 use samara::node::{self, Ports, Running};
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -28,6 +30,38 @@ enum Verb {
     Node(Box<NodeFlags>),
     /// Load a cluster and measure it; record a history for samara-check.
     Bench(Box<bench::Bench>),
+    /// Read every byte of a data directory that no node uses, and say what is damaged: exit 0 clean, 1 damaged, 2 no data
+    /// directory.
+    Verify {
+        /// The data directory, or one shard's folder in it.
+        directory: PathBuf,
+        /// The report as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Ask a running node over its HTTP port.
+    Admin {
+        /// The node's HTTP address.
+        #[arg(long, default_value = "127.0.0.1:8379", global = true)]
+        addr: String,
+        /// The answer as JSON.
+        #[arg(long, global = true)]
+        json: bool,
+        #[command(subcommand)]
+        what: Asked,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum Asked {
+    /// Shards, their tables, memory, disk and damage.
+    Status,
+    /// Read and verify every table now: exit 1 if blocks are known to be damaged.
+    Scrub {
+        /// Wait until every shard has been read.
+        #[arg(long)]
+        wait: bool,
+    },
 }
 
 fn main() -> ExitCode {
@@ -40,6 +74,11 @@ fn main() -> ExitCode {
         }
         Err(error) => return refuse(&in_one_line(&error)),
     };
+    match &arguments.command {
+        Verb::Verify { directory, json } => return verify(directory, *json),
+        Verb::Admin { addr, json, what } => return admin(addr, *json, what),
+        Verb::Dev(_) | Verb::Node(_) | Verb::Bench(_) => {}
+    }
     let filter = tracing_subscriber::EnvFilter::try_from_default_env();
     let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
@@ -52,6 +91,7 @@ fn main() -> ExitCode {
             Verb::Dev(dev) => dev::run(&dev).await,
             Verb::Node(flags) => run_node(*flags).await,
             Verb::Bench(bench) => bench::run(&bench).await,
+            Verb::Verify { .. } | Verb::Admin { .. } => Ok(()),
         }
     });
     match result {
@@ -67,14 +107,46 @@ fn in_one_line(error: &clap::Error) -> String {
     let words: Vec<&str> = lines.filter(|line| !line.is_empty()).collect();
     let what = words.join(" ");
     let what = what.strip_prefix("error: ").unwrap_or(&what);
-    let what =
-        if what.is_empty() || what.starts_with("A replicated") { "give dev, node or bench" } else { what };
+    let is_none = what.is_empty() || what.starts_with("A replicated");
+    let what = if is_none { "give dev, node, bench, verify or admin" } else { what };
     format!("{what}; see --help")
 }
 
 fn refuse(reason: &str) -> ExitCode {
     eprintln!("samara: {reason}");
     ExitCode::from(2)
+}
+
+fn verify(directory: &Path, json: bool) -> ExitCode {
+    let report = match samara::verify::verify(directory) {
+        Ok(report) => report,
+        Err(reason) => return refuse(&reason),
+    };
+    print(&if json { to_json(&report) } else { report.text() }, report.damage > 0)
+}
+
+fn admin(address: &str, json: bool, what: &Asked) -> ExitCode {
+    let answer = match what {
+        Asked::Status => samara::admin::status(address, json).map(|text| (text, false)),
+        Asked::Scrub { wait } => samara::admin::scrub(address, json, *wait),
+    };
+    match answer {
+        Ok((text, is_damaged)) => print(&text, is_damaged),
+        Err(reason) => refuse(&reason),
+    }
+}
+
+/// Prints what was asked for; exit 1 if it tells of damage.
+fn print(text: &str, is_damaged: bool) -> ExitCode {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => ExitCode::from(u8::from(is_damaged)),
+        Err(error) => refuse(&format!("cannot print the answer: {error}")),
+    }
+}
+
+fn to_json(value: &impl serde::Serialize) -> String {
+    let text = serde_json::to_string(value).expect("a report of names and numbers is JSON");
+    text + "\n"
 }
 
 async fn run_node(flags: NodeFlags) -> Result<(), String> {

@@ -3,11 +3,12 @@
 use crate::config::NodeConfig;
 use crate::disk::files::FileDisk;
 use crate::driver::{Driver, End};
+use crate::http::{self, Web};
 use crate::inbox::Shard;
+use crate::listen;
 use crate::peers::{self, Peers};
 use crate::server::{Server, Stop};
 use crate::stats::Stats;
-use crate::{http, listen};
 use samara_core::base::{Address, NodeId, ShardId, limits};
 use samara_core::node::NodeOptions;
 use samara_core::rules::ring::SlotTable;
@@ -80,7 +81,8 @@ pub fn start(node: &NodeConfig, ports: Ports) -> Result<Running, String> {
     let shards: Arc<Vec<Shard>> = Arc::new((0..node.shards).map(|_| Shard::default()).collect());
     let mut disks = Vec::new();
     for (number, inbox) in shards.iter().enumerate() {
-        disks.push(FileDisk::open(&node.data.join(format!("shard-{number}")), inbox)?);
+        let directory = node.data.join(format!("shard-{number}"));
+        disks.push(FileDisk::open(&directory, inbox, stats.clone())?);
     }
     let cluster = node.cluster_config();
     let addresses = node.members.iter().map(|member| (NodeId(member.id), member.client.clone())).collect();
@@ -118,7 +120,8 @@ pub fn start(node: &NodeConfig, ports: Ports) -> Result<Running, String> {
     }
     let web = tokio::net::TcpListener::from_std(ports.http);
     let web = web.map_err(|error| format!("cannot serve HTTP on {}: {error}", node.http_listen))?;
-    tokio::spawn(http::serve(web, stats.clone()));
+    let served = Web { node: node.id, stats: stats.clone(), shards: shards.clone() };
+    tokio::spawn(http::serve(web, served));
     Ok(Running { shards, server, threads, ended, stats })
 }
 
@@ -175,7 +178,7 @@ impl ShardJob {
             address: Address { node: me, shard },
             config: server.config.clone(),
             seed: seed(),
-            store: StoreOptions { durability: self.node.durability, ..StoreOptions::default() },
+            store: store_options(&self.node),
             promises_max: limits::PROMISES_MAX,
         };
         let inbox = server.shards[usize::from(self.shard)].clone();
@@ -189,6 +192,20 @@ impl ShardJob {
         };
         driver.run(ready).await
     }
+}
+
+/// The store's sizes: the node's memory and reserve, shared by its shards.
+fn store_options(node: &NodeConfig) -> StoreOptions {
+    let shards = u64::from(node.shards);
+    let sizes = StoreOptions {
+        durability: node.durability,
+        reserve_bytes: node.disk.reserve_bytes / shards,
+        scrub_ms: node.disk.scrub_ms,
+        disk_slow_ms: node.disk.slow_ms,
+        disk_hung_ms: node.disk.hung_ms,
+        ..StoreOptions::default()
+    };
+    sizes.within((node.memory_bytes / shards) as usize)
 }
 
 /// A seed from the hasher's process-wide randomness: it only spreads back-off.

@@ -1,5 +1,6 @@
 //! What a process counts for `/metrics` and INFO. Counting an operation is a few relaxed additions.
 
+use crate::gauges::Gauges;
 use samara_core::base::{Failure, KeyOp, Level, Response};
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -89,6 +90,8 @@ pub struct Stats {
     pub request_bytes: AtomicU64,
     /// Bytes of answers that wait to be written.
     pub answer_bytes: AtomicU64,
+    /// What the shards say of themselves.
+    pub gauges: Gauges,
     cells: [[Cell; LEVELS.len()]; OPERATIONS.len()],
     /// The core's counters as the drivers last told them, by shard.
     core: Mutex<BTreeMap<u16, Vec<(&'static str, u64)>>>,
@@ -109,6 +112,7 @@ impl Default for Stats {
             peer_connections_total: AtomicU64::new(0),
             request_bytes: AtomicU64::new(0),
             answer_bytes: AtomicU64::new(0),
+            gauges: Gauges::default(),
             cells: Default::default(),
             core: Mutex::default(),
         }
@@ -184,6 +188,7 @@ impl Stats {
             )?;
         }
         self.write_operations(text)?;
+        self.gauges.write(text)?;
         self.write_core(text)
     }
 

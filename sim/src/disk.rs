@@ -5,7 +5,7 @@
 
 use crate::random::Stream;
 use bytes::Bytes;
-use samara_core::io::{DiskError, DiskErrorKind, DiskOp, DiskResult, FileInfo, FileName};
+use samara_core::io::{DiskError, DiskErrorKind, DiskOp, DiskResult, FileInfo, FileKind, FileName};
 use std::collections::BTreeMap;
 
 /// Bytes that are written whole or not at all.
@@ -71,11 +71,28 @@ enum Change {
     Removed(FileName, File),
 }
 
+/// What is wrong with a disk for a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Broken {
+    /// No space is left: files neither come nor grow.
+    pub full: bool,
+    /// The next sync fails; what it should have made durable may be lost.
+    pub sync_fails: bool,
+    /// Tables and values cannot be read.
+    pub reads_fail: bool,
+}
+
 /// The disk of one node.
 #[derive(Debug, Clone, Default)]
 pub struct Disk {
     files: BTreeMap<FileName, File>,
     unsynced: Vec<Change>,
+    /// What is wrong with it.
+    pub broken: Broken,
+}
+
+fn failed(file: FileName, kind: DiskErrorKind, what: &str) -> DiskResult {
+    DiskResult::Failed(DiskError { kind, text: format!("{file}: {what}") })
 }
 
 fn missing(file: FileName) -> DiskResult {
@@ -83,7 +100,47 @@ fn missing(file: FileName) -> DiskResult {
 }
 
 impl Disk {
-    /// Performs an operation on the cached state.
+    /// Whether an operation fails for what is wrong with the disk.
+    fn refused(&mut self, op: &DiskOp) -> Option<DiskResult> {
+        match op {
+            DiskOp::Create { file, .. } if self.broken.full => {
+                Some(failed(*file, DiskErrorKind::Full, "no space left"))
+            }
+            DiskOp::Write { file, offset, data, .. } if self.broken.full => {
+                let len = self.files.get(file).map_or(0, |content| content.cached.len() as u64);
+                let grows = offset + data.len() as u64 > len;
+                grows.then(|| failed(*file, DiskErrorKind::Full, "no space left"))
+            }
+            DiskOp::Read { file, .. }
+                if self.broken.reads_fail && matches!(file.kind, FileKind::Table | FileKind::Value) =>
+            {
+                Some(failed(*file, DiskErrorKind::Io, "input/output error"))
+            }
+            DiskOp::Write { file, sync: true, .. } | DiskOp::Sync { file } if self.broken.sync_fails => {
+                self.broken.sync_fails = false;
+                Some(failed(*file, DiskErrorKind::Io, "the sync has failed"))
+            }
+            _ => None,
+        }
+    }
+
+    /// Performs an operation on the cached state. Whether it failed for what is wrong with the disk.
+    pub fn try_perform(&mut self, op: &DiskOp) -> (DiskResult, bool) {
+        let refused = self.refused(op);
+        if let (Some(_), DiskOp::Write { sync: true, file, offset, data }) = (&refused, op)
+            && !self.broken.full
+        {
+            // The bytes are in the system's cache; whether they reach the medium is up to the next crash.
+            let (file, offset, data) = (*file, *offset, data.clone());
+            self.perform(&DiskOp::Write { file, offset, data, sync: false });
+        }
+        match refused {
+            Some(result) => (result, true),
+            None => (self.perform(op), false),
+        }
+    }
+
+    /// Performs an operation as a sound disk does.
     pub fn perform(&mut self, op: &DiskOp) -> DiskResult {
         match op {
             DiskOp::Create { file, preallocate } => {
@@ -169,7 +226,6 @@ impl Disk {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use samara_core::io::FileKind;
 
     const A: FileName = FileName::new(FileKind::Wal, 1);
     const B: FileName = FileName::new(FileKind::Wal, 2);
@@ -200,6 +256,24 @@ mod tests {
         assert_eq!(content(&mut disk, A).as_deref(), Some(&b"two\0\0\0\0\0"[..]));
         assert_eq!(disk.crash(0, &mut Stream::new(1, "t", 0)), 1);
         assert_eq!(content(&mut disk, A).as_deref(), Some(&b"one\0\0\0\0\0"[..]));
+    }
+
+    #[test]
+    fn a_failed_sync_leaves_the_bytes_to_chance_and_a_full_disk_takes_no_more() {
+        let mut disk = made();
+        write(&mut disk, b"one", true);
+        disk.broken.sync_fails = true;
+        let data = Bytes::from_static(b"two");
+        let op = DiskOp::Write { file: A, offset: 0, data, sync: true };
+        assert!(matches!(disk.try_perform(&op), (DiskResult::Failed(_), true)));
+        assert!(!disk.try_perform(&DiskOp::Sync { file: B }).1, "one sync fails");
+        assert_eq!(disk.crash(0, &mut Stream::new(1, "t", 0)), 1);
+        assert_eq!(content(&mut disk, A).as_deref(), Some(&b"one\0\0\0\0\0"[..]));
+        disk.broken.full = true;
+        assert!(!disk.try_perform(&op).1, "what is there can be written");
+        assert!(disk.try_perform(&DiskOp::Create { file: B, preallocate: 0 }).1);
+        let data = Bytes::from_static(b"four");
+        assert!(disk.try_perform(&DiskOp::Write { file: A, offset: 6, data, sync: false }).1);
     }
 
     #[test]

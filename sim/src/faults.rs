@@ -1,8 +1,13 @@
 //! The faults of the plan, as they strike, and the healing at the end.
 
+use crate::disk::Broken;
 use crate::plan::FaultKind;
 use crate::world::{Event, JUDGE, MS, World};
 use samara_core::base::NodeId;
+use samara_core::io::{DiskErrorKind, DiskOp, DiskResult};
+
+/// Milliseconds until a node that its disk has ended is started again.
+const STOPPED_MS: u64 = 300;
 
 impl World {
     /// The power of a node fails.
@@ -77,7 +82,49 @@ impl World {
                 self.machines[node as usize].slow_ms = ms;
                 self.push(for_ms * MS, Event::HealDisk { node: node as usize });
             }
+            FaultKind::HungDisk { node, for_ms } => {
+                self.machines[node as usize].hung = true;
+                self.push(for_ms * MS, Event::HealDisk { node: node as usize });
+            }
+            FaultKind::FullDisk { node, for_ms } => {
+                self.machines[node as usize].disk.broken.full = true;
+                self.push(for_ms * MS, Event::HealDisk { node: node as usize });
+            }
+            FaultKind::FailedSync { node } => self.machines[node as usize].disk.broken.sync_fails = true,
+            FaultKind::FailedReads { node, for_ms } => {
+                self.machines[node as usize].disk.broken.reads_fail = true;
+                self.push(for_ms * MS, Event::HealDisk { node: node as usize });
+            }
         }
+    }
+
+    /// The disk of a node is as it should be.
+    pub(crate) fn heal_disk(&mut self, node: usize) {
+        let machine = &mut self.machines[node];
+        (machine.slow_ms, machine.hung) = (0, false);
+        machine.disk.broken = Broken::default();
+    }
+
+    /// An operation failed for what is wrong with the disk.
+    pub(crate) fn meet_broken(&mut self, result: &DiskResult, op: &DiskOp) {
+        let DiskResult::Failed(error) = result else { return };
+        self.meet(match (error.kind, op) {
+            (DiskErrorKind::Full, _) => "disk_was_full",
+            (_, DiskOp::Read { .. }) => "read_failed",
+            _ => "sync_failed",
+        });
+    }
+
+    /// A node says that it cannot go on. With a broken disk it may: it is started again a little later, as by its
+    /// supervisor, and finds what the disk has kept.
+    pub(crate) fn on_fatal(&mut self, node: usize, reason: &str) {
+        if !self.machines[node].may_end {
+            self.failure = Some(format!("node {}: {reason}", node + 1));
+            return;
+        }
+        self.log(|| format!("n{} stops: {reason}", node + 1));
+        self.meet(if self.machines[node].hung { "stopped_by_hung_disk" } else { "stopped_by_broken_disk" });
+        self.crash(node, STOPPED_MS);
     }
 
     fn partition(&mut self, side: &[u64], ms: u64, one_way: bool) {
@@ -130,8 +177,8 @@ impl World {
         for node in 0..self.machines.len() {
             let machine = &mut self.machines[node];
             machine.clock.heal();
-            machine.slow_ms = 0;
             (machine.crash_at_disk, machine.crash_after_ack) = (None, None);
+            self.heal_disk(node);
             self.resume(node);
             if self.machines[node].node.is_none() {
                 self.boot(node);

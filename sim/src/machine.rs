@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 pub(crate) const EPOCH_MS: u64 = 1_700_000_000_000;
 
 /// A process and what surrounds it.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fault of its own")]
 pub(crate) struct Machine {
     pub(crate) node: Option<Node>,
     pub(crate) ready: bool,
@@ -30,6 +31,10 @@ pub(crate) struct Machine {
     /// The world's time when it last began to run again after a pause.
     pub(crate) resumed_at: u64,
     pub(crate) slow_ms: u64,
+    /// The disk takes operations and ends none.
+    pub(crate) hung: bool,
+    /// An operation of this life failed, or waited for a hung disk: the node may end by it.
+    pub(crate) may_end: bool,
     pub(crate) timer_at: u64,
     pub(crate) crash_at_disk: Option<(u64, u64)>,
     pub(crate) crash_after_ack: Option<(u64, u64)>,
@@ -64,6 +69,9 @@ impl Machine {
                 cache_bytes: 4 << 10,
                 value_inline_max: 64,
                 value_file_bytes: 16 << 10,
+                // Longer than a slow disk takes, and within what a hung one may take.
+                disk_slow_ms: 600,
+                disk_hung_ms: 1_800,
                 ..StoreOptions::default()
             },
             promises_max: plan.promises as usize,
@@ -81,6 +89,8 @@ impl Machine {
             backlog: Vec::new(),
             resumed_at: 0,
             slow_ms: 0,
+            hung: false,
+            may_end: false,
             timer_at: u64::MAX,
             crash_at_disk: None,
             crash_after_ack: None,
@@ -93,6 +103,7 @@ impl Machine {
         self.life += 1;
         self.ready = false;
         self.timer_at = u64::MAX;
+        self.may_end = false;
         self.node = Some(self.pristine.clone());
     }
 

@@ -199,6 +199,32 @@ pub enum FaultKind {
         /// For so many milliseconds.
         for_ms: u64,
     },
+    /// The disk of a node takes operations and ends none.
+    HungDisk {
+        /// Node.
+        node: u64,
+        /// For so many milliseconds.
+        for_ms: u64,
+    },
+    /// The disk of a node has no space left.
+    FullDisk {
+        /// Node.
+        node: u64,
+        /// For so many milliseconds.
+        for_ms: u64,
+    },
+    /// The next sync of a node's disk fails.
+    FailedSync {
+        /// Node.
+        node: u64,
+    },
+    /// Tables on the disk of a node cannot be read.
+    FailedReads {
+        /// Node.
+        node: u64,
+        /// For so many milliseconds.
+        for_ms: u64,
+    },
 }
 
 fn weighted<T: Copy>(random: &mut Stream, items: &[(u64, T)], otherwise: T) -> T {
@@ -345,7 +371,7 @@ fn what(mix: &Mix, random: &mut Stream) -> What {
 
 fn faults(scenario: &Scenario, plan: &Plan, span_ms: u64, storms: u64, random: &mut Stream) -> Vec<Fault> {
     let faults = &scenario.faults;
-    let kinds: [([u64; 2], usize); 12] = [
+    let kinds: [([u64; 2], usize); 16] = [
         (faults.crash, 0),
         (faults.crash_at_disk, 1),
         (faults.crash_after_ack, 2),
@@ -358,6 +384,10 @@ fn faults(scenario: &Scenario, plan: &Plan, span_ms: u64, storms: u64, random: &
         (faults.clock_drift, 9),
         (faults.slow_disk, 10),
         (faults.clock_freeze, 11),
+        (faults.hung_disk, 12),
+        (faults.full_disk, 13),
+        (faults.failed_sync, 14),
+        (faults.failed_reads, 15),
     ];
     let mut drawn = Vec::new();
     let possible: Vec<usize> =
@@ -400,6 +430,10 @@ fn fault(kind: usize, plan: &Plan, random: &mut Stream) -> FaultKind {
             FaultKind::ClockDrift { node, ppm: if random.chance(500) { ppm } else { -ppm } }
         }
         11 => FaultKind::ClockFreeze { node, ms },
+        12 => FaultKind::HungDisk { node, for_ms: ms },
+        13 => FaultKind::FullDisk { node, for_ms: ms },
+        14 => FaultKind::FailedSync { node },
+        15 => FaultKind::FailedReads { node, for_ms: ms },
         _ => FaultKind::SlowDisk { node, ms: *random.pick(&[10, 60, 400]), for_ms: ms },
     }
 }

@@ -128,6 +128,14 @@ pub struct Faults {
     pub clock_drift: [u64; 2],
     /// A node's disk becomes slow.
     pub slow_disk: [u64; 2],
+    /// A node's disk takes operations and ends none.
+    pub hung_disk: [u64; 2],
+    /// A node's disk has no space left.
+    pub full_disk: [u64; 2],
+    /// A sync of a node's disk fails.
+    pub failed_sync: [u64; 2],
+    /// Tables on a node's disk cannot be read.
+    pub failed_reads: [u64; 2],
 }
 
 const BUILT_IN: [&str; 8] = [

@@ -17,6 +17,8 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 pub(crate) const MS: u64 = 1_000_000;
+/// How often an operation of a hung disk is looked at again, milliseconds.
+const HUNG_LOOK_MS: u64 = 10;
 
 /// What a run came to.
 #[derive(Debug)]
@@ -236,7 +238,7 @@ impl World {
             }
             Event::Resume { node } => self.resume(node),
             Event::HealLink { from, to, cut } => self.heal_link(from, to, cut),
-            Event::HealDisk { node } => self.machines[node].slow_ms = 0,
+            Event::HealDisk { node } => self.heal_disk(node),
             Event::Thaw { node } => self.machines[node].clock.freeze(self.now, false),
         }
     }
@@ -254,7 +256,7 @@ impl World {
                 Input::Message(envelope) => Event::Deliver { to: node, envelope: Box::new(envelope) },
                 Input::Disk { ticket, result } => Event::DiskDone { node, life, ticket, result },
                 Input::Timeout => Event::Timer { node, life },
-                Input::Boot | Input::Client { .. } => return,
+                Input::Boot | Input::Client { .. } | Input::Scrub => return,
             };
             self.machines[node].backlog.push(event);
             return;
@@ -314,7 +316,7 @@ impl World {
                 self.push(delay, Event::Disk { node, life, ticket });
             }
             Output::Ready => self.machines[node].ready = true,
-            Output::Fatal { reason } => self.failure = Some(format!("node {}: {reason}", node + 1)),
+            Output::Fatal { reason } => self.on_fatal(node, &reason),
         }
     }
 
@@ -324,8 +326,16 @@ impl World {
             return;
         }
         let machine = &mut self.machines[node];
+        if machine.hung {
+            machine.may_end = true;
+            return self.push(HUNG_LOOK_MS * MS, Event::Disk { node, life, ticket });
+        }
         let Some(op) = machine.in_flight.remove(&ticket) else { return };
-        let result = machine.disk.perform(&op);
+        let (result, is_broken) = machine.disk.try_perform(&op);
+        if is_broken {
+            machine.may_end = true;
+            self.meet_broken(&result, &op);
+        }
         self.push(1_000, Event::DiskDone { node, life, ticket, result });
     }
 

@@ -123,6 +123,8 @@ counters! {
     WalRecords = "wal_records",
     /// Reads that went to disk.
     DiskReads = "disk_reads",
+    /// The disk did not answer in time, and the node stepped aside.
+    DiskStalled = "disk_stalled",
     /// Reads spared by a filter.
     FilterSpared = "filter_spared",
 }

@@ -40,6 +40,8 @@ pub enum Input {
     },
     /// `next_deadline` has passed. Spurious timeouts are no-ops.
     Timeout,
+    /// An operator wants every table read and verified now.
+    Scrub,
 }
 
 /// Everything a node asks of its host.

@@ -5,7 +5,7 @@
 
 use crate::base::checksum::crc32c;
 use crate::base::limits::CEILING_STEP_MS;
-use crate::base::{Address, ClusterId, Hlc, StartNumber, Ticket, WallTime};
+use crate::base::{Address, ClusterId, Hlc, NodeId, ShardId, StartNumber, Ticket, WallTime};
 use crate::io::{DiskErrorKind, DiskOp, DiskResult, FileKind, FileName, Outbox, Output};
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::format;
@@ -18,13 +18,14 @@ pub const FORMAT_VERSION: u32 = 3;
 /// High bits of every ticket of this machine.
 pub(super) const TICKET_TAG: u64 = 1 << 61;
 
-const IDENTITY: FileName = FileName::new(FileKind::Identity, 0);
-const CEILINGS: [FileName; 2] = [FileName::new(FileKind::Ceiling, 0), FileName::new(FileKind::Ceiling, 1)];
+pub(super) const IDENTITY: FileName = FileName::new(FileKind::Identity, 0);
+pub(super) const CEILINGS: [FileName; 2] =
+    [FileName::new(FileKind::Ceiling, 0), FileName::new(FileKind::Ceiling, 1)];
 const IDENTITY_MAGIC: &[u8; 8] = b"SAMARAID";
 const CEILING_MAGIC: &[u8; 8] = b"SAMARACL";
 /// A slot is written whole: one sector, so that a crash leaves the old or the new one.
 const SECTOR: usize = 512;
-const SLOT_STRIDE: u64 = 4096;
+pub(super) const SLOT_STRIDE: u64 = 4096;
 
 /// What the machine tells the node.
 #[derive(Debug, PartialEq, Eq)]
@@ -92,6 +93,11 @@ impl Identity {
         self.newest.start
     }
 
+    /// The operation that was asked of the disk first, of those that have not ended.
+    pub(super) fn oldest_operation(&self) -> Option<(Ticket, FileName)> {
+        self.in_flight.first_key_value().map(|(ticket, file)| (*ticket, *file))
+    }
+
     /// Reads what is there.
     pub(super) fn boot(&mut self, out: &mut Outbox) {
         self.goal = Goal::Check;
@@ -117,7 +123,7 @@ impl Identity {
             if !self.contents.contains_key(&IDENTITY) {
                 self.stages.push_back([create(IDENTITY)].into());
             }
-            let data = self.identity_bytes();
+            let data = self.owner().encode();
             self.stages.push_back([DiskOp::Write { file: IDENTITY, offset: 0, data, sync: true }].into());
             self.stages.push_back([DiskOp::SyncDir].into());
         }
@@ -220,25 +226,8 @@ impl Identity {
     }
 
     fn check_identity(&self, data: &Bytes) -> Result<(), String> {
-        let damaged =
-            || format!("{IDENTITY}: damaged; restore the file or replace this node by one with a new id");
-        let data: &[u8; IDENTITY_BYTES] =
-            data.get(..IDENTITY_BYTES).and_then(|head| head.try_into().ok()).ok_or_else(damaged)?;
-        let (body, crc) = data.split_at(IDENTITY_BYTES - 4);
-        if body[..8] != *IDENTITY_MAGIC {
-            return Err(format!("{IDENTITY}: not a data directory of samara"));
-        }
-        let version = u32::from_le_bytes([body[8], body[9], body[10], body[11]]);
-        if version != FORMAT_VERSION {
-            return Err(format!(
-                "{IDENTITY}: format version {version}, this program reads version {FORMAT_VERSION}; use the program \
-                 that wrote it"
-            ));
-        }
-        if crc32c(&[body]).to_le_bytes() != *crc {
-            return Err(damaged());
-        }
-        if data[..] != self.identity_bytes()[..IDENTITY_BYTES] {
+        let owner = Owner::decode(data).map_err(|reason| format!("{IDENTITY}: {reason}"))?;
+        if owner != self.owner() {
             return Err(format!(
                 "{IDENTITY}: this directory belongs to another cluster, node or number of shards than {} of {} shards \
                  in cluster {:032x}",
@@ -248,13 +237,30 @@ impl Identity {
         Ok(())
     }
 
-    fn identity_bytes(&self) -> Bytes {
+    fn owner(&self) -> Owner {
+        Owner { cluster: self.cluster, address: self.me, shards: self.shards }
+    }
+}
+
+/// Whose a data directory is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owner {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// Node and shard.
+    pub address: Address,
+    /// How many shards the node has.
+    pub shards: u16,
+}
+
+impl Owner {
+    fn encode(self) -> Bytes {
         let mut data = Vec::with_capacity(SECTOR);
         data.extend_from_slice(IDENTITY_MAGIC);
         data.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
         data.extend_from_slice(&self.cluster.0.to_le_bytes());
-        data.extend_from_slice(&self.me.node.0.to_le_bytes());
-        data.extend_from_slice(&self.me.shard.0.to_le_bytes());
+        data.extend_from_slice(&self.address.node.0.to_le_bytes());
+        data.extend_from_slice(&self.address.shard.0.to_le_bytes());
         data.extend_from_slice(&self.shards.to_le_bytes());
         let crc = crc32c(&[&data]);
         data.extend_from_slice(&crc.to_le_bytes());
@@ -262,6 +268,56 @@ impl Identity {
         data.resize(SECTOR, 0);
         Bytes::from(data)
     }
+
+    /// Reads what `encode` wrote. Another magic or version is told before damage: neither is checked by this version's sum.
+    fn decode(data: &[u8]) -> Result<Self, String> {
+        let damaged = || String::from("damaged; restore the file or replace this node by one with a new id");
+        let data: &[u8; IDENTITY_BYTES] =
+            data.get(..IDENTITY_BYTES).and_then(|head| head.try_into().ok()).ok_or_else(damaged)?;
+        let (body, crc) = data.split_at(IDENTITY_BYTES - 4);
+        if body[..8] != *IDENTITY_MAGIC {
+            return Err("not a data directory of samara".into());
+        }
+        let u16_at = |at: usize| u16::from_le_bytes([body[at], body[at + 1]]);
+        let version = u32::from_le_bytes([body[8], body[9], body[10], body[11]]);
+        if version != FORMAT_VERSION {
+            return Err(format!(
+                "format version {version}, this program reads version {FORMAT_VERSION}; use the program that wrote it"
+            ));
+        }
+        if crc32c(&[body]).to_le_bytes() != *crc {
+            return Err(damaged());
+        }
+        let cluster = ClusterId(u128::from_le_bytes(body[12..28].try_into().map_err(|_| damaged())?));
+        let address = Address { node: NodeId(u16_at(28)), shard: ShardId(u16_at(30)) };
+        Ok(Self { cluster, address, shards: u16_at(32) })
+    }
+}
+
+/// Whose directory an identity file names; `None` if it has not been written yet. `Err` says what is the matter.
+pub(super) fn check_owner(data: &[u8]) -> Result<Option<Owner>, String> {
+    if data.iter().all(|byte| *byte == 0) {
+        return Ok(None);
+    }
+    let owner = Owner::decode(data)?;
+    // Behind the identity the file holds zeros as far as it was made.
+    let is_clean =
+        data.len() as u64 <= 2 * SLOT_STRIDE && data[IDENTITY_BYTES..].iter().all(|byte| *byte == 0);
+    if is_clean { Ok(Some(owner)) } else { Err("damaged behind the identity; restore the file".into()) }
+}
+
+/// The sound slots of a ceiling file, and where the others begin; a slot that was never written is neither.
+pub(super) fn check_ceiling(data: &[u8]) -> (usize, Vec<u64>) {
+    let (mut sound, mut damaged) = (0, Vec::new());
+    for (number, slot) in data.chunks(SLOT_STRIDE as usize).enumerate() {
+        let is_blank = |bytes: &[u8]| bytes.iter().all(|byte| *byte == 0);
+        if Ceiling::decode(slot).is_some() && number < 2 && is_blank(&slot[CEILING_BYTES..]) {
+            sound += 1;
+        } else if !is_blank(slot) || number >= 2 {
+            damaged.push(number as u64 * SLOT_STRIDE);
+        }
+    }
+    (sound, damaged)
 }
 
 const IDENTITY_BYTES: usize = 8 + 4 + 16 + 2 + 2 + 2 + 4;

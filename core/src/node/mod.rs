@@ -1,8 +1,11 @@
 //! One shard of one process: routes inputs to the machines and maps one machine's event to another's call.
 
+mod health;
 mod identity;
 mod parked;
 mod peers;
+mod status;
+pub mod verify;
 
 use crate::base::limits::CEILING_STEP_MS;
 use crate::base::planted::{self, Bug};
@@ -26,7 +29,9 @@ use identity::{Identity, IdentityEvent};
 use parked::Parked;
 use peers::{Life, Peers};
 
-pub use identity::FORMAT_VERSION;
+pub use health::Waiting;
+pub use identity::{FORMAT_VERSION, Owner};
+pub use status::Status;
 
 /// Milliseconds between heartbeats.
 const PING_MS: u64 = 200;
@@ -68,6 +73,7 @@ pub struct Node {
     /// S5: the latest start number and ceiling of each peer.
     peers: Peers,
     next_ping: Instant,
+    health: health::Health,
     work: Work,
 }
 
@@ -179,6 +185,7 @@ impl Node {
             parked: Parked::default(),
             peers: Peers::default(),
             next_ping: Instant(0),
+            health: health::Health::default(),
             work: Work::default(),
         }
     }
@@ -199,9 +206,11 @@ impl Node {
                 }
             }
             Input::Timeout => self.on_timeout(now, out),
+            Input::Scrub => self.store.scrub(),
             Input::Client { .. } | Input::Message(_) => self.on_outside(now, input, out),
         }
         self.settle(now, out);
+        self.watch_disk(now.mono, out);
     }
 
     /// When `Input::Timeout` is due. Level-triggered: asked after every step; spurious timeouts are no-ops.
@@ -216,7 +225,7 @@ impl Node {
             }
             Phase::Checking | Phase::Recovering { .. } | Phase::Establishing | Phase::Dead => None,
         };
-        own.into_iter().chain(store).min()
+        own.into_iter().chain(store).chain(self.next_look()).min()
     }
 
     /// What has been counted since the start.
@@ -297,7 +306,7 @@ impl Node {
 
     /// Something from outside, which may need stamps up to a clock reading: admitted, refused (S2), or parked (S3).
     fn on_outside(&mut self, now: Now, input: Input, out: &mut Outbox) {
-        if self.phase != Phase::Serving {
+        if self.phase != Phase::Serving || (self.health.is_aside && matches!(input, Input::Client { .. })) {
             if let Input::Client { tag, .. } = input {
                 self.refuse_client(tag, Failure::Unavailable, out);
             }
@@ -306,7 +315,7 @@ impl Node {
         match input {
             Input::Client { tag, request, deadline } => self.on_client(now, tag, request, deadline, out),
             Input::Message(envelope) => self.on_envelope(now, envelope, out),
-            Input::Boot | Input::Disk { .. } | Input::Timeout => {}
+            Input::Boot | Input::Disk { .. } | Input::Timeout | Input::Scrub => {}
         }
     }
 
@@ -379,6 +388,9 @@ impl Node {
             }
             return self.on_heartbeat(from, &envelope.body);
         }
+        if self.health.is_aside && !matches!(envelope.body, Message::Answer { .. }) {
+            return;
+        }
         if skewed {
             self.counters.add(Counter::ClockSkewRefused);
             if let Some(request) = envelope.body.request_id() {
@@ -406,7 +418,7 @@ impl Node {
     }
 
     fn on_heartbeat(&mut self, from: Address, body: &Message) {
-        if matches!(body, Message::Ping { .. }) {
+        if matches!(body, Message::Ping { .. }) && !self.health.is_aside {
             let pong = Message::Pong { ceiling: self.clock.ceiling() };
             self.work.sends.push((from, pong));
         }
@@ -455,6 +467,9 @@ impl Node {
             return;
         }
         self.next_ping = now.mono.plus_ms(PING_MS);
+        if self.health.is_aside {
+            return;
+        }
         let me = self.options.address;
         let slot = crate::base::Slot(me.shard.0);
         let peers = self.table.members().filter(|node| *node != me.node);

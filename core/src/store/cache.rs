@@ -33,6 +33,14 @@ impl BlockCache {
         Self { capacity, bytes: 0, places, frames: Vec::new(), hand: 0 }
     }
 
+    /// Takes another capacity.
+    pub(super) fn resize(&mut self, capacity: usize) {
+        self.capacity = capacity;
+        while self.bytes > self.capacity && !self.frames.is_empty() {
+            self.evict();
+        }
+    }
+
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }

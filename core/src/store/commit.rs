@@ -44,6 +44,7 @@ impl Store {
         }
         self.start_merges(cx);
         self.start_scrub(cx);
+        self.note_stall(cx.now.mono);
     }
 
     /// Debt: with many tables in level 0, each commit waits until the compaction has done a piece since the last.

@@ -119,6 +119,12 @@ impl Cursor {
         self.run.get(self.at).filter(|_| self.at >= self.from && self.at < self.end)
     }
 
+    /// Bytes of what was read and is held.
+    pub(super) fn memory(&self) -> usize {
+        self.extent.as_ref().map_or(0, |(_, _, data)| data.len())
+            + self.block.as_ref().map_or(0, |block| block.bytes())
+    }
+
     /// Whether a file may still be read: a table's, or one that such a table points to.
     pub(super) fn uses(&self, number: u64) -> bool {
         let left = if self.backward { self.from..self.at.wrapping_add(1) } else { self.at..self.end };

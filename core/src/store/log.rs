@@ -131,6 +131,14 @@ fn classify(file: FileName, at: u64, sector: &[u8]) -> Sector {
     if sector.iter().all(|byte| *byte == 0) { Sector::Old } else { Sector::Damaged }
 }
 
+/// Where the damaged sectors lie in `data`, which stands at `offset` of the file, a multiple of a page.
+pub(super) fn damaged_sectors(file: FileName, offset: u64, data: &[u8]) -> impl Iterator<Item = u64> {
+    let sectors = data.chunks(SECTOR).zip(offset / SECTOR as u64..);
+    sectors.filter_map(move |(sector, at)| {
+        (classify(file, at, sector) == Sector::Damaged).then_some(at * SECTOR as u64)
+    })
+}
+
 /// The number in the first sector of a file, if that is whole: a manifest is known by it.
 pub(super) fn number_in(kind: FileKind, data: &[u8]) -> Option<u64> {
     let sector = data.get(..SECTOR)?;
@@ -258,6 +266,13 @@ impl Segment {
         self.heads().map(|head| head.place.group).max().unwrap_or(0)
     }
 
+    /// Whether groups from `first` on would be lost with this file. Groups behind the first that is not whole do not count:
+    /// an earlier recovery has cut them, and their numbers were given out again.
+    pub(super) fn is_needed_from(&self, first: u64) -> bool {
+        let (last, end) = self.walk(u64::MAX, |_, _| Ok(())).unwrap_or((0, End::Damaged));
+        last >= first || (end == End::Damaged && self.last_group() >= first)
+    }
+
     /// Another version's pages, if there are any.
     pub(super) fn check_version(&self) -> Result<(), String> {
         match self.heads().find(|head| head.version != VERSION) {
@@ -369,6 +384,24 @@ mod tests {
 
     fn payloads() -> impl Strategy<Value = Vec<Vec<u8>>> {
         proptest::collection::vec(proptest::collection::vec(1u8..255, 1..10_000), 1..5)
+    }
+
+    #[test]
+    fn groups_behind_a_torn_one_are_nobodys_loss() {
+        let payloads = [alloc::vec![1; 100], alloc::vec![2; 5_000], alloc::vec![3; 100]];
+        let mut data = file_of(&payloads);
+        let needed = |data: &[u8]| {
+            let mut segment = Segment::new(FILE);
+            segment.add(&Bytes::copy_from_slice(data));
+            assert_eq!(segment.last_group(), 13);
+            [11, 12, 13, 14].map(|first| segment.is_needed_from(first))
+        };
+        assert_eq!(needed(&data), [true, true, true, false]);
+        data[PAGE..PAGE + SECTOR].fill(0);
+        assert_eq!(needed(&data), [true, false, false, false], "group 12 was never written whole");
+        let mut data = file_of(&payloads);
+        data[PAGE + 900] ^= 1;
+        assert_eq!(needed(&data), [true, true, true, false], "a damaged group may have been acknowledged");
     }
 
     proptest! {

@@ -342,12 +342,13 @@ impl Store {
         }
         self.levels.change(&install.removed, &install.added);
         self.levels_changed = true;
+        self.fit_cache();
         if install.kind != InstallKind::Move {
             self.doomed.extend(install.removed.iter().map(|number| FileName::new(FileKind::Table, *number)));
         }
         for number in &install.removed {
             if !install.added.iter().any(|table| table.meta.number == *number) {
-                self.damaged.remove(number);
+                self.forget_damage(*number);
             }
         }
         if let Some((segment, group)) = install.covers {

@@ -123,6 +123,17 @@ impl Merge {
         FileName::new(FileKind::Table, self.builder.number())
     }
 
+    /// Bytes of memory that it takes beside its sources' own.
+    pub(super) fn memory(&self) -> usize {
+        let read = |source: &Source| match source {
+            Source::Memory(..) => 0,
+            Source::Run(cursor) => cursor.memory(),
+        };
+        let values = self.values.as_ref().map_or(0, ValueWriter::ready);
+        let extent = self.extent.as_ref().map_or(0, |(_, _, data)| data.len());
+        self.builder.memory() + values + extent + self.sources.iter().map(read).sum::<usize>()
+    }
+
     /// Tables made so far.
     fn tables(&self) -> impl Iterator<Item = FileName> {
         let done = self.install.added.iter().map(|table| table.meta.file());

@@ -5,6 +5,9 @@ mod cache;
 mod codec;
 mod commit;
 mod cursor;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod decoders;
 mod drop;
 mod entry;
 mod levels;
@@ -20,8 +23,10 @@ mod reserve;
 mod scan;
 mod scrub;
 mod separate;
+mod status;
 mod table;
 mod values;
+pub mod verify;
 mod wal;
 
 use crate::base::{Counters, Instant, Now, Record, RecordKey, Slot, Stamp, Ticket};
@@ -47,6 +52,8 @@ pub use scan::{Direction, ScanRange};
 use scrub::Scrub;
 use table::BlockAt;
 use values::ValueFiles;
+
+pub use status::{Damage, ScrubStatus, StoreStatus};
 
 /// Position in the write-ahead log: every `put` and `erase` gets the next one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -265,8 +272,8 @@ fn file_of(op: &DiskOp) -> FileName {
 
 /// Memtables that may wait for their flush before writers are refused.
 const FROZEN_MAX: usize = 3;
-/// Bytes of changes that may wait for a commit before writers are refused.
-const PENDING_BYTES_MAX: usize = 64 << 20;
+/// Bytes of changes that may wait for a commit before writers are refused: half a memtable, and at least this.
+const PENDING_BYTES_MIN: usize = 1 << 20;
 /// Milliseconds until space is looked for again on a full disk.
 const FULL_RETRY_MS: u64 = 500;
 
@@ -291,6 +298,8 @@ pub struct Store {
     damaged: BTreeMap<u64, BTreeSet<BlockAt>>,
     /// Slots dropped while the log still holds entries of theirs, up to these groups.
     dropped: Vec<(u16, u64)>,
+    /// Descriptions of the first of them.
+    described: Vec<Damage>,
     /// G2: up to this stamp the tombstones of a slot may go.
     watermarks: BTreeMap<Slot, Stamp>,
     /// Rises when a flush adds a table: a read that began before looks again.
@@ -330,6 +339,8 @@ pub struct Store {
     scrub: Scrub,
     reserve: Reserve,
     full_until: Option<Instant>,
+    /// Since when writers wait.
+    stalled_since: Option<Instant>,
     stats: StoreStats,
     /// Memory used again from call to call.
     name: Vec<u8>,
@@ -358,6 +369,7 @@ impl Store {
             values_turn: false,
             damaged: BTreeMap::new(),
             dropped: Vec::new(),
+            described: Vec::new(),
             watermarks: BTreeMap::new(),
             version: 0,
             pending: wal::Pending::default(),
@@ -389,6 +401,7 @@ impl Store {
             scrub: Scrub::default(),
             reserve: Reserve::default(),
             full_until: None,
+            stalled_since: None,
             stats: StoreStats::default(),
             name: Vec::new(),
             body: Vec::new(),
@@ -487,24 +500,14 @@ impl Store {
         }
         let lagging = self.frozen.len() >= FROZEN_MAX && self.active.bytes() >= self.options.memtable_bytes;
         let is_deep = self.levels.runs()[0].len() >= commit::STOP_FROM;
-        let is_busy = lagging || is_deep || self.pending.len() > PENDING_BYTES_MAX;
+        let is_busy =
+            lagging || is_deep || self.pending.len() > PENDING_BYTES_MIN.max(self.options.memtable_bytes / 2);
         if is_busy { Err(Pressure::Busy) } else { Ok(()) }
     }
 
     /// When `commit` wants to be called again at the latest (interval durability, a full disk).
     pub fn next_deadline(&self) -> Option<Instant> {
         self.sync_due.into_iter().chain(self.full_until).chain(self.scrub_deadline()).min()
-    }
-
-    /// Bytes held in memory, by kind: memtables, block cache, filters and indexes.
-    pub fn memory(&self) -> [(&'static str, usize); 3] {
-        let frozen: usize = self.frozen.iter().map(|frozen| frozen.memtable.bytes()).sum();
-        let tables = self.levels.all().map(|table| table.memory()).sum();
-        [
-            ("memtables", self.active.bytes() + frozen),
-            ("block_cache", self.cache.bytes()),
-            ("filters", tables),
-        ]
     }
 
     /// Live tables and their bytes.

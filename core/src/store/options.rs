@@ -35,6 +35,10 @@ pub struct StoreOptions {
     pub reserve_bytes: u64,
     /// Milliseconds within which every byte of every table is read and verified once; 0 for never.
     pub scrub_ms: u64,
+    /// Milliseconds without an answer of the disk after which the node steps aside.
+    pub disk_slow_ms: u64,
+    /// Milliseconds without an answer of the disk after which the node stops.
+    pub disk_hung_ms: u64,
 }
 
 impl Default for StoreOptions {
@@ -50,6 +54,8 @@ impl Default for StoreOptions {
             cache_bytes: 128 << 20,
             reserve_bytes: 0,
             scrub_ms: 0,
+            disk_slow_ms: 3_000,
+            disk_hung_ms: 30_000,
         }
     }
 }
@@ -71,4 +77,6 @@ pub struct StoreStats {
     pub scrubbed_bytes: u64,
     /// Times a commit was held back because compaction lags behind.
     pub commits_slowed: u64,
+    /// Longest time that writers waited for memory, for the log's next segment or for compaction, milliseconds.
+    pub stall_max_ms: u64,
 }

@@ -346,6 +346,9 @@ impl Store {
     ) {
         if self.damaged.entry(table.meta.number).or_default().insert(at) {
             let (first, last) = table.span(at);
+            let file = table.meta.file();
+            let (from, to) = (first.clone(), last.clone());
+            self.describe(super::Damage { file, first: from, last: to, reason: reason.clone() });
             cx.events.push(StoreEvent::Damaged { file: table.meta.file(), first, last, reason });
         }
     }
@@ -361,6 +364,8 @@ impl Store {
         if self.values.damaged.insert((pointer.file, pointer.offset)) {
             let key = entry::decode_key(name);
             let (file, first, last) = (pointer.name(), key.clone(), key);
+            let (from, to) = (first.clone(), last.clone());
+            self.describe(super::Damage { file, first: from, last: to, reason: reason.clone() });
             cx.events.push(StoreEvent::Damaged { file, first, last, reason });
         }
     }

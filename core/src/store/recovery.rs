@@ -216,6 +216,7 @@ impl Store {
                 self.recovery = None;
                 self.serving = true;
                 self.levels_changed = true;
+                self.fit_cache();
                 cx.events.push(StoreEvent::Recovered);
             }
         }
@@ -288,7 +289,7 @@ impl Store {
             recovery.state.segments.iter().any(|(named, _)| *named == segment.file.number)
         };
         if let Some(lost) =
-            segments.iter().find(|segment| !is_named(segment) && segment.last_group() >= first_group)
+            segments.iter().find(|segment| !is_named(segment) && segment.is_needed_from(first_group))
         {
             let what = format!("damaged: it does not name {}, which holds acknowledged groups", lost.file);
             return Err(another_copy(MANIFEST, &what));
@@ -348,6 +349,11 @@ impl Store {
         for (segment, _) in self.segments.clone() {
             self.want(cx, Wanted::Done, DiskOp::Sync { file: wal_file(segment) });
         }
+        // What was in preparation or in reserve goes first: on a full disk the new manifest needs its space.
+        let files = self.recovery.as_ref().map(|recovery| recovery.files.clone()).unwrap_or_default();
+        for FileInfo { file, .. } in files.into_iter().filter(|info| info.file.kind == FileKind::Temp) {
+            self.want(cx, Wanted::Done, DiskOp::Remove { file });
+        }
         self.want(cx, Wanted::Done, DiskOp::SyncDir);
     }
 
@@ -356,11 +362,11 @@ impl Store {
         let files = self.recovery.as_ref().map(|recovery| recovery.files.clone()).unwrap_or_default();
         for FileInfo { file, .. } in files {
             let is_live = match file.kind {
-                FileKind::Temp => false,
                 FileKind::Table => self.levels.all().any(|table| table.meta.number == file.number),
                 FileKind::Value => self.values.contains(file.number),
                 FileKind::Wal => self.segments.iter().any(|(number, _)| *number == file.number),
-                FileKind::Identity | FileKind::Ceiling | FileKind::Manifest => true,
+                // What was in preparation has gone since the log was settled.
+                FileKind::Identity | FileKind::Ceiling | FileKind::Manifest | FileKind::Temp => true,
             };
             if !is_live {
                 self.want(cx, Wanted::Done, DiskOp::Remove { file });

@@ -3,7 +3,7 @@
 use super::cursor::{Cursor, Reading, Step};
 use super::entry;
 use super::pointer::Pointer;
-use super::{Purpose, Store, StoreCx};
+use super::{Purpose, ScrubStatus, Store, StoreCx};
 use crate::base::Instant;
 use crate::io::{DiskOp, DiskResult};
 use alloc::string::String;
@@ -22,6 +22,8 @@ pub(super) struct Scrub {
     /// The round was asked for: it does not pause.
     is_urgent: bool,
     rounds: u64,
+    /// Bytes read in this round: of tables, and of live values.
+    read_bytes: u64,
 }
 
 /// Milliseconds between two pieces at most.
@@ -36,6 +38,16 @@ impl Store {
     /// Rounds of scrubbing that have ended, and whether one is under way.
     pub fn scrubbed(&self) -> (u64, bool) {
         (self.scrub.rounds, self.scrub.is_urgent || self.scrub.from > 0)
+    }
+
+    pub(super) fn scrub_status(&self) -> ScrubStatus {
+        let (rounds, is_running) = self.scrubbed();
+        ScrubStatus {
+            is_running,
+            rounds,
+            read_bytes: self.scrub.read_bytes,
+            of_bytes: self.tables().1 + self.values.bytes().1,
+        }
     }
 
     pub(super) fn scrub_deadline(&self) -> Option<Instant> {
@@ -123,6 +135,7 @@ impl Store {
         match result {
             DiskResult::Data(data) => {
                 self.stats.scrubbed_bytes += data.len() as u64;
+                self.scrub.read_bytes += data.len() as u64;
                 self.scrub.due = Some(cx.now.mono.plus_ms(self.scrub_pause_ms(data.len() as u64)));
                 cursor.on_data(data);
             }
@@ -149,6 +162,7 @@ impl Store {
         let opened: Result<(), String> = match result {
             DiskResult::Data(data) => {
                 self.stats.scrubbed_bytes += data.len() as u64;
+                self.scrub.read_bytes += data.len() as u64;
                 self.scrub.due = Some(cx.now.mono.plus_ms(self.scrub_pause_ms(data.len() as u64)));
                 pointer.open(&data).map(|_| ())
             }

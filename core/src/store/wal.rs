@@ -38,6 +38,11 @@ impl Pending {
         self.bytes.len()
     }
 
+    /// Bytes of memory that it takes.
+    pub(super) fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     /// What is put from now on goes into another group than what is pending. The groups that are pending.
     pub(super) fn cut(&mut self) -> u64 {
         let (bytes, _, _) = self.cuts.back().copied().unwrap_or_default();

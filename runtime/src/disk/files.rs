@@ -2,10 +2,11 @@
 
 use super::Disk;
 use crate::inbox::Shard;
+use crate::stats::Stats;
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use samara_core::base::Ticket;
-use samara_core::io::{DiskError, DiskErrorKind, DiskOp, DiskResult, FileInfo, FileName};
+use samara_core::io::{DiskError, DiskErrorKind, DiskOp, DiskResult, FileInfo, FileKind, FileName};
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -14,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 /// I/O threads of a shard: the log's write, a table's write, and reads go on at the same time.
 const THREADS: usize = 4;
@@ -24,6 +26,7 @@ pub struct FileDisk {
     jobs: Sender<(Ticket, DiskOp)>,
     threads: Vec<JoinHandle<()>>,
     directory: Arc<Directory>,
+    stats: Arc<Stats>,
     _lock: File,
 }
 
@@ -38,10 +41,9 @@ struct Directory {
 
 impl FileDisk {
     /// Opens (or makes) a shard's directory. Fails if another process has it.
-    pub fn open(path: &Path, done: &Shard) -> Result<Self, String> {
+    pub fn open(path: &Path, done: &Shard, stats: Arc<Stats>) -> Result<Self, String> {
         let name = path.display();
-        std::fs::create_dir_all(path)
-            .map_err(|error| format!("{name}: cannot make the data directory: {error}"))?;
+        make_directory(path).map_err(|error| format!("{name}: cannot make the data directory: {error}"))?;
         let lock_path = path.join("lock");
         let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&lock_path);
         let lock = lock.map_err(|error| format!("{}: {error}", lock_path.display()))?;
@@ -58,12 +60,13 @@ impl FileDisk {
         });
         let mut threads = Vec::new();
         for number in 0..THREADS {
-            let (directory, queue, done) = (directory.clone(), queue.clone(), done.clone());
+            let (directory, queue) = (directory.clone(), queue.clone());
+            let (done, stats) = (done.clone(), stats.clone());
             let thread = std::thread::Builder::new().name(format!("disk-{number}"));
-            let spawned = thread.spawn(move || work(&directory, &queue, &done));
+            let spawned = thread.spawn(move || work(&directory, &queue, &done, &stats));
             threads.push(spawned.map_err(|error| format!("cannot start an I/O thread: {error}"))?);
         }
-        Ok(Self { jobs, threads, directory, _lock: lock })
+        Ok(Self { jobs, threads, directory, stats, _lock: lock })
     }
 
     /// Performs what has been queued, makes it durable, and gives the directory back.
@@ -87,16 +90,18 @@ impl FileDisk {
 
 impl Disk for FileDisk {
     fn submit(&mut self, ticket: Ticket, op: DiskOp) {
+        self.stats.gauges.disk.begin(&op);
         // The threads live as long as the sender does: the queue is never closed here.
         let _queued = self.jobs.send((ticket, op));
     }
 }
 
-fn work(directory: &Directory, queue: &Receiver<(Ticket, DiskOp)>, done: &Shard) {
+fn work(directory: &Directory, queue: &Receiver<(Ticket, DiskOp)>, done: &Shard, stats: &Stats) {
     while let Ok((ticket, op)) = queue.recv() {
         if directory.abandoned.load(Ordering::SeqCst) {
             return;
         }
+        let began = Instant::now();
         let result = directory.perform(&op).unwrap_or_else(|error| {
             let kind = match error.kind() {
                 io::ErrorKind::NotFound => DiskErrorKind::NotFound,
@@ -105,8 +110,21 @@ fn work(directory: &Directory, queue: &Receiver<(Ticket, DiskOp)>, done: &Shard)
             };
             DiskResult::Failed(DiskError { kind, text: format!("{}: {error}", describe(directory, &op)) })
         });
+        stats.gauges.disk.end(&op, began.elapsed());
         done.disk(ticket, result);
     }
+}
+
+/// Makes a directory and those above it, and makes their names durable: without that, a crash of the machine could take
+/// away the whole directory with what was acknowledged in it.
+fn make_directory(path: &Path) -> io::Result<()> {
+    let missing: Vec<&Path> = path.ancestors().take_while(|above| !above.exists()).collect();
+    std::fs::create_dir_all(path)?;
+    for made in missing {
+        let parent = made.parent().filter(|parent| !parent.as_os_str().is_empty());
+        File::open(parent.unwrap_or(Path::new(".")))?.sync_all()?;
+    }
+    Ok(())
 }
 
 fn describe(directory: &Directory, op: &DiskOp) -> String {
@@ -146,7 +164,11 @@ impl Directory {
             DiskOp::Create { file, preallocate } => {
                 let path = self.path.join(file.to_string());
                 let made = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
-                reserve(&made, *preallocate)?;
+                if file.kind == FileKind::Temp {
+                    take_space(&made, *preallocate)?;
+                } else {
+                    reserve(&made, *preallocate)?;
+                }
             }
             DiskOp::Write { file, offset, data, sync } => {
                 let file = self.file(*file)?;
@@ -213,3 +235,19 @@ fn reserve(file: &File, len: u64) -> io::Result<()> {
     }
     if len > 0 { file.sync_all() } else { Ok(()) }
 }
+
+/// Takes the space of a file that is never written, as the reserve is: at once where the file system can do that.
+fn take_space(file: &File, len: u64) -> io::Result<()> {
+    if len == 0 {
+        return Ok(());
+    }
+    match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, len) {
+        Ok(()) => file.sync_all(),
+        Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => reserve(file, len),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+#[path = "files_tests.rs"]
+mod tests;

@@ -2,6 +2,7 @@
 
 #[cfg(not(madsim))]
 pub mod files;
+pub mod latency;
 pub mod memory;
 
 use samara_core::base::Ticket;

@@ -69,6 +69,12 @@ impl Builder {
         self.built.len()
     }
 
+    /// Bytes of memory that it takes.
+    pub(in super::super) fn memory(&self) -> usize {
+        let partitions = self.partitions.iter().map(|(filter, index)| filter.len() + index.len());
+        self.built.capacity() + self.block.len() + self.hashes.capacity() * 8 + partitions.sum::<usize>()
+    }
+
     /// Bytes of the table so far.
     pub(in super::super) fn len(&self) -> u64 {
         self.position() + self.block.len() as u64

@@ -114,6 +114,11 @@ impl Index {
         self.count
     }
 
+    #[cfg(test)]
+    pub(super) fn data(&self) -> &[u8] {
+        &self.data
+    }
+
     pub(super) fn bytes(&self) -> usize {
         self.data.len()
     }

@@ -5,6 +5,8 @@
 mod block;
 mod builder;
 mod format;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) mod fuzz;
 mod index;
 
 pub(super) use block::{Block, Spot, Stretch};
@@ -84,6 +86,19 @@ impl TableMeta {
     /// Whether the file of this number is its own, or one that it points to.
     pub(super) fn uses(&self, number: u64) -> bool {
         self.number == number || self.points_to(number).is_some()
+    }
+
+    /// What is known of a table that no manifest tells of.
+    pub(super) fn unknown(number: u64, len: u64) -> Self {
+        let (lowest, highest) = (Stamp::ZERO, Stamp::ZERO);
+        let (first, last) = (Bytes::new(), Bytes::new());
+        let (values, dropped) = (Vec::new(), Vec::new());
+        Self { number, level: 0, len, entries: 0, first, last, lowest, highest, may_go: 0, values, dropped }
+    }
+
+    /// Whether no manifest tells of the table.
+    pub(super) fn is_unknown(&self) -> bool {
+        self.entries == 0
     }
 
     /// Whether the two share a stretch of keys.
@@ -205,6 +220,13 @@ impl Table {
         (super::entry::decode_key(first), super::entry::decode_key(end.unwrap_or(&self.meta.last)))
     }
 
+    /// Where the last block ends, if they lie one behind the other from the beginning of the file.
+    pub(super) fn end_of_blocks(&self) -> Option<u64> {
+        let indexes = self.partitions.iter().map(|partition| &partition.index);
+        let mut handles = indexes.flat_map(|index| (0..index.len()).filter_map(|at| index.handle(at)));
+        handles.try_fold(0, |end, handle| (handle.offset == end).then_some(end + u64::from(handle.len)))
+    }
+
     /// Bytes of the filters and the indexes in memory.
     pub(super) fn memory(&self) -> usize {
         self.partitions.iter().map(|held| held.filter.len() + held.index.bytes() + 96).sum()
@@ -219,3 +241,5 @@ impl Table {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(super) use tests::samples;

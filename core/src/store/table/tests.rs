@@ -150,3 +150,22 @@ fn a_filter_has_less_than_one_false_positive_in_a_hundred() {
     let count = absent.count();
     assert!(count < 1_000, "{count} of 100,000");
 }
+
+/// Sound bytes of every part of a table, to be mutated.
+pub(in super::super) fn samples() -> Vec<Vec<u8>> {
+    let entries: BTreeMap<Vec<u8>, Vec<u8>> =
+        (0..60u8).map(|at| (alloc::vec![0, 1, b'k', at / 7, at], alloc::vec![at; 3 + at as usize])).collect();
+    let mut builder = Builder::new(7, 600);
+    for (at, (name, body)) in entries.iter().enumerate() {
+        builder.add(name, rank(at as u64), body);
+    }
+    let table = builder.finish(3).expect("entries");
+    let data = builder.take().1;
+    let partition = &table.partitions[0];
+    let first = table.handle(BlockAt::default()).expect("a block");
+    let part = data.slice(..first.len as usize);
+    let content = table.decode(first, &part).expect("a block").owner().to_vec();
+    let footer = data.slice(data.len() - FOOTER..).to_vec();
+    let (filter, index) = (partition.filter.to_vec(), partition.index.data().to_vec());
+    alloc::vec![data.to_vec(), part.to_vec(), content, filter, index, footer]
+}

@@ -31,6 +31,8 @@ enum NameChange {
 pub(super) struct Faults {
     /// Creations and growing writes fail with `Full`.
     pub(super) full: bool,
+    /// Creations and growing writes beyond so many bytes of all files fail with `Full`.
+    pub(super) capacity: Option<usize>,
     /// Syncs and synced writes of the log fail.
     pub(super) wal_sync: bool,
 }
@@ -76,7 +78,7 @@ impl TestDisk {
     fn perform(&mut self, op: &DiskOp) -> Result<DiskResult, DiskError> {
         match op {
             DiskOp::Create { file, preallocate } => {
-                self.check_space()?;
+                self.check_space(*preallocate as usize)?;
                 assert!(!self.names.contains_key(file), "{file} is created twice");
                 let zeros = alloc::vec![0; *preallocate as usize];
                 self.inodes.push(Inode { cached: zeros.clone(), durable: zeros, dirty: BTreeSet::new() });
@@ -88,8 +90,9 @@ impl TestDisk {
                     return Err(error(DiskErrorKind::Io, "injected"));
                 }
                 let end = *offset as usize + data.len();
-                if end > self.inode(*file)?.cached.len() {
-                    self.check_space()?;
+                let len = self.inode(*file)?.cached.len();
+                if end > len {
+                    self.check_space(end - len)?;
                 }
                 let inode = self.inode(*file)?;
                 inode.cached.resize(end.max(inode.cached.len()), 0);
@@ -138,8 +141,14 @@ impl TestDisk {
         self.changes.push(change);
     }
 
-    fn check_space(&self) -> Result<(), DiskError> {
-        if self.faults.full { Err(error(DiskErrorKind::Full, "no space left")) } else { Ok(()) }
+    fn check_space(&self, more: usize) -> Result<(), DiskError> {
+        let is_over = self.faults.capacity.is_some_and(|capacity| self.used() + more > capacity);
+        if self.faults.full || is_over { Err(error(DiskErrorKind::Full, "no space left")) } else { Ok(()) }
+    }
+
+    /// Bytes of all files.
+    pub(super) fn used(&self) -> usize {
+        self.names.values().map(|inode| self.inodes[*inode].cached.len()).sum()
     }
 
     fn inode(&mut self, file: FileName) -> Result<&mut Inode, DiskError> {

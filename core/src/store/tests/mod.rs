@@ -2,10 +2,12 @@
 
 mod crash;
 mod damage;
+mod decoders;
 mod disk;
 mod drop;
 mod model;
 mod values;
+mod verify;
 
 use super::{
     Direction, Durability, Lookup, Lsn, Pressure, ReadToken, ScanRange, Store, StoreCx, StoreEvent,
@@ -35,8 +37,7 @@ fn small() -> StoreOptions {
         value_file_bytes: 40 << 10,
         table_bytes: 8 << 10,
         cache_bytes: 4 << 10,
-        reserve_bytes: 0,
-        scrub_ms: 0,
+        ..StoreOptions::default()
     }
 }
 
@@ -116,9 +117,14 @@ impl Engine {
             return false;
         }
         let index = self.rng.below(self.disk.pending.len() as u64) as usize;
+        self.complete(index);
+        true
+    }
+
+    /// Does the pending operation at `index`.
+    fn complete(&mut self, index: usize) {
         let (ticket, result): (Ticket, DiskResult) = self.disk.complete(index);
         self.call(|store, cx| store.on_disk(cx, ticket, result));
-        true
     }
 
     /// Runs until nothing is to be done.

@@ -1,0 +1,181 @@
+//! `samara admin`: what an operator asks a running node over its HTTP port.
+
+use serde_json::Value;
+use std::fmt::Write as _;
+use std::io::{Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::time::Duration;
+
+/// Longest time to wait for the node.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Bytes of an answer at most.
+const ANSWER_MAX: u64 = 64 << 20;
+/// How often a scrub is looked at while one waits for it.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// Asks a node. The answer's status and body, or why there is none.
+fn ask(address: &str, method: &str, path: &str) -> Result<(u16, String), String> {
+    let failed = |error: std::io::Error| {
+        format!("{address}: no node answers: {error}; give the HTTP address of a running node by --addr")
+    };
+    let mut addresses = address.to_socket_addrs().map_err(failed)?;
+    let first = addresses.next().ok_or_else(|| failed(std::io::Error::other("the host has no address")))?;
+    let mut stream = TcpStream::connect_timeout(&first, PATIENCE).map_err(failed)?;
+    stream.set_read_timeout(Some(PATIENCE)).map_err(failed)?;
+    stream.set_write_timeout(Some(PATIENCE)).map_err(failed)?;
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).map_err(failed)?;
+    let mut answer = Vec::new();
+    stream.take(ANSWER_MAX).read_to_end(&mut answer).map_err(failed)?;
+    parse(&answer)
+        .ok_or_else(|| format!("{address}: the answer is not HTTP: is this the HTTP port of a node?"))
+}
+
+/// Status and body of an answer whose length is known: the node sends no chunks.
+fn parse(answer: &[u8]) -> Option<(u16, String)> {
+    let text = String::from_utf8(answer.to_vec()).ok()?;
+    let (head, body) = text.split_once("\r\n\r\n")?;
+    let status = head.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()?;
+    Some((status, body.to_string()))
+}
+
+fn ask_json(address: &str, method: &str, path: &str) -> Result<Value, String> {
+    let (status, body) = ask(address, method, path)?;
+    if status >= 300 {
+        return Err(format!("{address}: {method} {path}: status {status}: {}", body.trim()));
+    }
+    serde_json::from_str(&body).map_err(|error| format!("{address}: the answer is not JSON: {error}"))
+}
+
+/// The node's state: JSON, or text for people.
+pub fn status(address: &str, json: bool) -> Result<String, String> {
+    let status = ask_json(address, "GET", "/admin/status")?;
+    Ok(if json { format!("{status}\n") } else { text(&status) })
+}
+
+/// Starts a scrub of every shard; with `wait`, goes on until it has ended. The node's state then, and whether there is
+/// damage.
+pub fn scrub(address: &str, json: bool, wait: bool) -> Result<(String, bool), String> {
+    let before = ask_json(address, "GET", "/admin/status")?;
+    ask_json(address, "POST", "/admin/scrub")?;
+    let mut now = ask_json(address, "GET", "/admin/status")?;
+    while wait && !has_ended(&before, &now) {
+        std::thread::sleep(LOOK_EVERY);
+        now = ask_json(address, "GET", "/admin/status")?;
+        show_progress(&now);
+    }
+    let is_damaged = shards(&now).any(|shard| number(&shard["damaged_blocks"]) > 0);
+    Ok((if json { format!("{now}\n") } else { text(&now) }, is_damaged))
+}
+
+fn shards(status: &Value) -> impl Iterator<Item = &Value> {
+    status["shards"].as_array().into_iter().flatten()
+}
+
+fn number(value: &Value) -> u64 {
+    value.as_u64().unwrap_or(0)
+}
+
+/// Every shard has ended a round since `before`.
+fn has_ended(before: &Value, now: &Value) -> bool {
+    let rounds = |status: &Value, of: &Value| {
+        shards(status)
+            .find(|shard| shard["shard"] == *of)
+            .map_or(0, |shard| number(&shard["scrub"]["rounds"]))
+    };
+    shards(now).all(|shard| rounds(now, &shard["shard"]) > rounds(before, &shard["shard"]))
+}
+
+fn show_progress(status: &Value) {
+    for shard in shards(status).filter(|shard| shard["scrub"]["running"] == true) {
+        let (done, of) = (number(&shard["scrub"]["read_bytes"]), number(&shard["scrub"]["of_bytes"]));
+        eprintln!("shard {}: {done} of {of} bytes scrubbed", shard["shard"]);
+    }
+}
+
+fn text(status: &Value) -> String {
+    let mut text = String::new();
+    let ready = if status["ready"] == true { "ready" } else { "not ready" };
+    // Writing to a string cannot fail.
+    let _written = writeln!(text, "node {}: {ready}", status["node"]);
+    for shard in shards(status) {
+        write_shard(&mut text, shard);
+    }
+    text
+}
+
+fn write_shard(text: &mut String, shard: &Value) {
+    let word = |value: &Value| value.as_str().unwrap_or("?").to_string();
+    let memory: u64 =
+        shard["memory_bytes"].as_object().into_iter().flatten().map(|(_, bytes)| number(bytes)).sum();
+    let (log, scrub) = (number(&shard["log_bytes"]), &shard["scrub"]);
+    let _written = writeln!(
+        text,
+        "shard {}: {}; {} tables of {} bytes, log of {log} bytes, {memory} bytes of memory",
+        shard["shard"],
+        word(&shard["phase"]),
+        shard["tables"],
+        shard["table_bytes"]
+    );
+    if shard["aside"] == true {
+        let wait = &shard["disk_wait"];
+        let (file, what, ms) = (word(&wait["file"]), word(&wait["what"]), &wait["for_ms"]);
+        let _written = writeln!(
+            text,
+            "  has stepped aside: the disk has not ended an operation on {file} (to {what}) for {ms} ms"
+        );
+    }
+    let running = if scrub["running"] == true {
+        format!("a round is under way: {} of {} bytes", scrub["read_bytes"], scrub["of_bytes"])
+    } else {
+        "no round is under way".to_string()
+    };
+    let _written = writeln!(text, "  scrub: {running}; {} rounds since the start", scrub["rounds"]);
+    let damage = shard["damage"].as_array();
+    for damage in damage.into_iter().flatten() {
+        let (file, reason) = (word(&damage["file"]), word(&damage["reason"]));
+        let (first, last) = (word(&damage["first"]), word(&damage["last"]));
+        let _written = writeln!(text, "  damaged: {file}, keys {first} to {last}: {reason}");
+    }
+    let _written = writeln!(
+        text,
+        "  damaged blocks: {}; longest step {} us, longest write stall {} ms",
+        shard["damaged_blocks"], shard["step_max_us"], shard["write_stall_max_ms"]
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_taken_apart_and_what_is_none_is_refused() {
+        let answer = b"HTTP/1.1 202 Accepted\r\ncontent-length: 2\r\n\r\n{}";
+        assert_eq!(parse(answer), Some((202, "{}".to_string())));
+        for bad in [&b""[..], b"+PONG\r\n\r\n", b"HTTP/1.1 2", b"HTTP/1.1 abc\r\n\r\n", b"\xff\xff\r\n\r\n"] {
+            assert_eq!(parse(bad), None);
+        }
+    }
+
+    #[test]
+    fn a_scrub_has_ended_when_each_shard_has_ended_a_round() {
+        let status = |one: u64, other: u64| {
+            serde_json::json!({"shards": [
+                {"shard": 0, "scrub": {"rounds": one}}, {"shard": 1, "scrub": {"rounds": other}}
+            ]})
+        };
+        assert!(has_ended(&status(1, 1), &status(2, 3)));
+        assert!(!has_ended(&status(1, 1), &status(2, 1)));
+    }
+
+    #[test]
+    fn a_port_where_nobody_listens_is_told_in_one_line() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("is bound").to_string();
+        drop(listener);
+        let reason = status(&address, false).expect_err("nobody listens");
+        assert!(reason.contains("no node answers") && reason.contains("--addr"), "{reason}");
+    }
+}
