@@ -126,9 +126,11 @@ impl Client {
     }
 
     /// The request of the next attempt.
-    pub fn again(&mut self, tag: u64, now: u64) -> Option<Request> {
+    pub fn again(&mut self, tag: u64, now: u64, nodes: usize) -> Option<Request> {
         let open = self.open.as_mut()?;
         (open.tag, open.asked_at) = (tag, now);
+        // Whoever did not answer may be down: the next attempt asks another node.
+        open.node = (open.node + 1) % nodes;
         Some(open.request.clone())
     }
 

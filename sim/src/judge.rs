@@ -26,13 +26,14 @@ pub fn finish(world: &mut World) -> Result<(), String> {
     let keys: Vec<Bytes> = (0..world.plan.keys)
         .flat_map(|n| [Bytes::from(format!("key{n}")), Bytes::from(format!("counter{n}"))])
         .collect();
+    let until = world.now + PATIENCE_MS * MS;
+    wait(world, until, "all hints are delivered", no_hints)?;
+    world.monitor.hints_arrived()?;
     for (at, key) in keys.iter().enumerate() {
         read_everywhere(world, key, level_of(world, at))?;
     }
     let until = world.now + PATIENCE_MS * MS;
-    wait(world, until, "all hints are delivered", |world| {
-        world.machines.iter().all(|machine| machine.node.as_ref().is_some_and(|node| node.probe().hints == 0))
-    })?;
+    wait(world, until, "all hints are delivered", no_hints)?;
     for (at, key) in keys.iter().enumerate() {
         read_everywhere(world, key, level_of(world, at))?;
         if level_of(world, at) == Level::Strong {
@@ -71,6 +72,10 @@ fn survive(world: &mut World, key: &Bytes) -> Result<(), String> {
         }
         None => Ok(()),
     }
+}
+
+fn no_hints(world: &World) -> bool {
+    world.machines.iter().all(|machine| machine.node.as_ref().is_some_and(|node| node.probe().hints == 0))
 }
 
 fn wait(world: &mut World, until: u64, what: &str, done: impl Fn(&World) -> bool) -> Result<(), String> {

@@ -16,5 +16,6 @@ pub mod order;
 pub mod plan;
 pub mod random;
 pub mod scenario;
+pub mod shrink;
 pub mod situations;
 pub mod world;

@@ -1,10 +1,12 @@
 //! Command line of the simulator: `cargo sim ...`.
 
 use clap::{Parser, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
 use samara_core::base::planted::{self, Bug};
 use samara_sim::batch::{self, Batch, Manner};
 use samara_sim::plan::Plan;
 use samara_sim::scenario::{self, Scenario};
+use samara_sim::shrink::{self, Budget};
 use samara_sim::situations;
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -58,10 +60,31 @@ enum Verb {
         #[arg(short)]
         output: PathBuf,
     },
+    /// Find a small plan that fails as a seed does, and write it as a file.
+    Shrink {
+        /// The seed that fails.
+        #[arg(long, value_parser = parse_seed)]
+        seed: u64,
+        /// The scenario.
+        #[arg(default_value = "swarm")]
+        scenario: String,
+        /// Where to.
+        #[arg(short)]
+        output: PathBuf,
+        /// Shrink a failure of this planted bug.
+        #[arg(long)]
+        bug: Option<String>,
+        /// Runs to spend.
+        #[arg(long, default_value_t = 4_000)]
+        runs: u64,
+    },
     /// Run a plan from a file; exit 1 while it fails.
     Replay {
         /// The plan.
         plan: PathBuf,
+        /// With this bug planted.
+        #[arg(long)]
+        bug: Option<String>,
     },
 }
 
@@ -131,7 +154,10 @@ fn main() -> ExitCode {
         Verb::Determinism { seeds, print } => determinism(seeds, print),
         Verb::Bugs { only, seeds, json } => bugs(only.as_deref(), seeds, json.as_ref()),
         Verb::Plan { seed, scenario, output } => write_plan(seed, &scenario, &output),
-        Verb::Replay { plan } => replay(&plan),
+        Verb::Shrink { seed, scenario, output, bug, runs } => {
+            with_bug(bug.as_deref(), || shrink_seed(seed, &scenario, &output, runs))
+        }
+        Verb::Replay { plan, bug } => with_bug(bug.as_deref(), || replay(&plan)),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,
@@ -254,7 +280,8 @@ fn determinism(seeds: Seeds, print: bool) -> Result<bool, String> {
 }
 
 /// Scenarios that are tried, in turn, for each planted bug.
-const HUNTING_GROUNDS: [&str; 3] = ["bug_hunt", "swarm", "clock_skew"];
+const HUNTING_GROUNDS: [&str; 6] =
+    ["bug_hunt", "retry_storm", "mixed_levels", "handoff", "clock_skew", "swarm"];
 
 fn bugs(only: Option<&str>, seeds: u64, json: Option<&PathBuf>) -> Result<bool, String> {
     let chosen: Vec<_> = Bug::ALL.iter().filter(|(_, name)| only.is_none_or(|only| only == *name)).collect();
@@ -291,7 +318,7 @@ fn bugs(only: Option<&str>, seeds: u64, json: Option<&PathBuf>) -> Result<bool, 
 
 /// Tries seeds in small batches, one scenario after the other, until one fails.
 fn hunt(grounds: &[Scenario], seeds: u64) -> Option<(u64, String, u64, String)> {
-    let piece = 16;
+    let piece = 4;
     let mut tried = 0;
     let mut from = 0;
     while tried < seeds {
@@ -313,6 +340,43 @@ fn write_plan(seed: u64, scenario: &str, output: &PathBuf) -> Result<bool, Strin
     let plan = Plan::new(&scenario::find(scenario)?, seed, None);
     let text = toml::to_string(&plan).map_err(|error| error.to_string())?;
     std::fs::write(output, text).map_err(|error| format!("{}: {error}", output.display()))?;
+    Ok(true)
+}
+
+/// With a bug planted, if one is named.
+fn with_bug(name: Option<&str>, run: impl FnOnce() -> Result<bool, String>) -> Result<bool, String> {
+    let Some(name) = name else { return run() };
+    let found = Bug::ALL.iter().find(|(_, of)| *of == name);
+    let (bug, _) = found.ok_or_else(|| format!("no planted bug is called {name:?}; see cargo sim list"))?;
+    planted::plant(Some(*bug));
+    let result = run();
+    planted::plant(None);
+    result
+}
+
+fn shrink_seed(seed: u64, scenario: &str, output: &PathBuf, runs: u64) -> Result<bool, String> {
+    let plan = Plan::new(&scenario::find(scenario)?, seed, None);
+    let bar = ProgressBar::new(runs);
+    if let Ok(style) =
+        ProgressStyle::with_template("{bar:30} {pos} of at most {len} runs, {eta} left at most: {msg}")
+    {
+        bar.set_style(style);
+    }
+    let told = |plan: &Plan, made: u64| {
+        bar.set_position(made);
+        bar.set_message(plan.size());
+    };
+    let shrunk = shrink::shrink(&plan, Budget { runs, ..Budget::default() }, told);
+    bar.finish_and_clear();
+    let Some(shrunk) = shrunk else {
+        return Err(format!("seed {seed:#x} of {scenario} does not fail: there is nothing to shrink"));
+    };
+    let text = toml::to_string(&shrunk.plan).map_err(|error| error.to_string())?;
+    let head = shrunk.reason.lines().next().unwrap_or_default();
+    std::fs::write(output, format!("# {head}\n# Shrunk from seed {seed:#x} of {scenario}.\n{text}"))
+        .map_err(|error| format!("{}: {error}", output.display()))?;
+    println!("from {} to {} in {} runs: {}", plan.size(), shrunk.plan.size(), shrunk.runs, shrunk.reason);
+    println!("  repeat it: cargo sim replay {}", output.display());
     Ok(true)
 }
 

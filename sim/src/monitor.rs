@@ -1,8 +1,9 @@
 //! Invariants watched after every event (PROTOCOL section 9), from what enters and leaves a node.
 
 use bytes::Bytes;
-use samara_core::base::{NodeId, OpId, Record, RequestId, Stamp};
-use samara_core::wire::{Answer, Envelope, Message};
+use samara_core::base::limits::MAX_DRIFT_MS;
+use samara_core::base::{Hlc, NodeId, OpId, Outcome, Record, RequestId, Stamp, StartNumber};
+use samara_core::wire::{Answer, Envelope, ForwardResult, Message};
 use std::collections::BTreeMap;
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
@@ -23,14 +24,30 @@ pub struct Monitor {
     promised: BTreeMap<(NodeId, Bytes), Stamp>,
     /// The operations in the past of a record, with the ballots at which they were applied.
     pasts: HashMap<(Bytes, Stamp), Vec<(OpId, Stamp)>>,
+    /// The last value in a record.
+    values: HashMap<(Bytes, Stamp), Bytes>,
     /// Nodes that have acknowledged an accept.
     acks: HashMap<(Bytes, Stamp), Vec<NodeId>>,
     /// (d) The ballot at which an operation was applied, in a chain of chosen records.
     applied: HashMap<(Bytes, OpId), Stamp>,
+    /// Operations that a node has proposed a record for.
+    proposed: HashSet<(NodeId, OpId)>,
     /// Keys on which a round has begun: from then on, an eventual write may be superseded by what could not see it.
     rounds: HashSet<Bytes>,
     /// How many acknowledgements choose a record.
     majority: usize,
+    /// (e) The latest start of each peer that a node has heard, and the requests of earlier ones that came after it.
+    starts: HashMap<(NodeId, NodeId), StartNumber>,
+    stale: HashSet<(NodeId, NodeId, RequestId)>,
+    /// (f) The highest clock that a node has sent.
+    clocks: HashMap<NodeId, Hlc>,
+    /// (g) Who has promised a ballot, by R1 or as the `next` of R2.
+    promisers: HashMap<(Bytes, Stamp), Vec<NodeId>>,
+    /// (h) The values in chosen records, and those that a client was told were not written.
+    chosen: HashSet<(Bytes, Bytes)>,
+    denied: HashSet<(Bytes, Bytes)>,
+    /// (i) Hints that a fallback node has acknowledged: the replica, the key and the ballot.
+    hints: BTreeMap<(NodeId, Bytes), Stamp>,
 }
 
 #[derive(Debug, Clone)]
@@ -41,8 +58,12 @@ struct Asked {
     kind: Kind,
     /// The node's promise when the request came.
     promised: Stamp,
+    /// The highest ballot that the node had shown or acknowledged when the request came.
+    shown: Stamp,
     /// The ballot held when the request came, where that was in memory.
     held: Option<Stamp>,
+    /// It has been answered: a copy that comes later meets another state.
+    answered: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,7 +74,12 @@ enum Kind {
     Repair,
     /// R5, of a chosen record: taken under any promise.
     Chosen,
-    Other,
+    Prepare,
+    /// W2: of a record for the replica named.
+    Hint(NodeId),
+    /// Of an operation, to its preferred coordinator.
+    Forward(OpId),
+    Query,
 }
 
 fn digest(record: &Record) -> u64 {
@@ -67,6 +93,39 @@ fn digest(record: &Record) -> u64 {
         applied.op_id.hash(&mut hasher);
     }
     hasher.finish()
+}
+
+fn denied_and_chosen((key, value): &(Bytes, Bytes)) -> String {
+    format!("C4: a client was told that {value:?} was not written to {key:?}, and it was chosen")
+}
+
+/// C10: every ballot of an operation is above its id. C3: no operation is in a record's past twice. And the increments of a counter, which sees nothing else, each count
+/// once: of those that its record remembers every sum is one more than the one before, and the last is its value.
+fn check_past(key: &Bytes, record: &Record) -> Result<(), String> {
+    if let Some(applied) = record.recent.iter().find(|applied| applied.op_id.stamp > applied.stamp) {
+        return Err(format!(
+            "C10: {:?} of {key:?} was applied at {}, below its id",
+            applied.op_id, applied.stamp
+        ));
+    }
+    let mut ids: Vec<OpId> = record.recent.iter().map(|applied| applied.op_id).collect();
+    ids.sort_unstable();
+    if let Some(pair) = ids.windows(2).find(|pair| pair[0] == pair[1]) {
+        return Err(format!("C3: a record of {key:?} at {} was made by {:?} twice", record.ballot, pair[0]));
+    }
+    if !key.starts_with(b"counter") {
+        return Ok(());
+    }
+    let sum = |outcome: &Outcome| match outcome {
+        Outcome::Integer(sum) => Some(*sum),
+        _ => None,
+    };
+    let sums: Vec<i64> = record.recent.iter().filter_map(|applied| sum(&applied.outcome)).collect();
+    let value = record.value.as_ref().and_then(|value| std::str::from_utf8(value).ok()?.parse::<i64>().ok());
+    if sums.windows(2).all(|pair| pair[1] == pair[0] + 1) && sums.last().copied().or(value) == value {
+        return Ok(());
+    }
+    Err(format!("C3: {key:?} holds {value:?} after increments to {sums:?}"))
 }
 
 /// The last of the values that a record's value is made of: each client's value begins with a `v`.
@@ -95,10 +154,59 @@ impl Monitor {
     /// A node starts anew. What it has promised stays: S4 makes the ceiling, which is above it, the floor.
     pub fn on_crash(&mut self, node: NodeId) {
         self.asked.retain(|(held, _, _), _| *held != node);
+        self.starts.retain(|(held, _), _| *held != node);
+        self.stale.retain(|(held, _, _)| *held != node);
+    }
+
+    /// A message has moved the clock of `node` from `before` to `after`, while its wall clock stands at `wall_ms` (S2).
+    pub fn on_clock(node: NodeId, before: Hlc, after: Hlc, wall_ms: u64) -> Result<(), String> {
+        // Stamps issued meanwhile count on from what there was.
+        if after.ms() > before.ms() + 1 && after.ms() > wall_ms + MAX_DRIFT_MS {
+            return Err(format!(
+                "S2: {node} let a message move its clock to {} ms, which is more than {MAX_DRIFT_MS} ms ahead of {wall_ms} ms",
+                after.ms()
+            ));
+        }
+        Ok(())
+    }
+
+    /// A client was told that its conditional write of `value` did not happen (C3, C4).
+    pub fn on_denied(&mut self, key: &[u8], value: &[u8]) -> Result<(), String> {
+        let place = (Bytes::copy_from_slice(key), Bytes::copy_from_slice(value));
+        let result = if self.chosen.contains(&place) { Err(denied_and_chosen(&place)) } else { Ok(()) };
+        self.denied.insert(place);
+        result
+    }
+
+    /// W2, W3: with no hint left anywhere, every hint that was acknowledged has reached its replica, unless a round has settled
+    /// the key since.
+    pub fn hints_arrived(&self) -> Result<(), String> {
+        let lost = self.hints.iter().find(|((target, key), ballot)| {
+            let held = self.shown.get(&(*target, key.clone())).copied().unwrap_or_default();
+            held < **ballot && !self.rounds.contains(key)
+        });
+        match lost {
+            None => Ok(()),
+            Some(((target, key), ballot)) => Err(format!(
+                "W3: a hint of {key:?} at {ballot} for {target} was acknowledged and never delivered"
+            )),
+        }
     }
 
     /// A message is delivered to `node`.
     pub fn on_delivery(&mut self, node: NodeId, envelope: &Envelope, peek: impl Fn(&Bytes) -> Option<Stamp>) {
+        let from = envelope.from.node;
+        let start = self.starts.entry((node, from)).or_insert(envelope.start);
+        if envelope.start < *start {
+            // A copy that came in time may still be answered.
+            let request = envelope.body.request_id().map(|request| (node, from, request));
+            self.stale.extend(request.filter(|request| !self.asked.contains_key(request)));
+            return;
+        }
+        // Only a heartbeat begins a new life.
+        if matches!(envelope.body, Message::Ping { .. } | Message::Pong { .. }) {
+            *start = envelope.start;
+        }
         let (key, request, ballot, next, kind) = match &envelope.body {
             Message::Accept { request, key, record, next } => {
                 (key, request, record.ballot, *next, Kind::Accept)
@@ -108,13 +216,29 @@ impl Monitor {
                 let kind = if *chosen { Kind::Chosen } else { Kind::Repair };
                 (key, request, record.ballot, Stamp::ZERO, kind)
             }
-            Message::Prepare { request, key, ballot } => (key, request, *ballot, Stamp::ZERO, Kind::Other),
-            Message::Query { request, key, .. } => (key, request, Stamp::ZERO, Stamp::ZERO, Kind::Other),
+            Message::Prepare { request, key, ballot } => (key, request, *ballot, Stamp::ZERO, Kind::Prepare),
+            Message::Query { request, key, .. } => (key, request, Stamp::ZERO, Stamp::ZERO, Kind::Query),
+            Message::Forward { request, key, op_id, .. } => {
+                (key, request, Stamp::ZERO, Stamp::ZERO, Kind::Forward(*op_id))
+            }
+            Message::Hint { request, target, key, record } => {
+                (key, request, record.ballot, Stamp::ZERO, Kind::Hint(*target))
+            }
             _ => return,
         };
-        let promised = self.promised.get(&(node, key.clone())).copied().unwrap_or_default();
-        let asked = Asked { key: key.clone(), ballot, next, kind, promised, held: peek(key) };
-        self.asked.insert((node, envelope.from.node, *request), asked);
+        let place = (node, key.clone());
+        let promised = self.promised.get(&place).copied().unwrap_or_default();
+        let shown = self.shown.get(&place).copied().unwrap_or_default();
+        let asked =
+            Asked { key: key.clone(), ballot, next, kind, promised, shown, held: peek(key), answered: false };
+        let place = self.asked.entry((node, from, *request));
+        place
+            .and_modify(|first| {
+                if first.answered {
+                    *first = asked.clone()
+                }
+            })
+            .or_insert(asked);
     }
 
     /// `node` sends a message; `ceiling` is its durable ceiling.
@@ -131,6 +255,18 @@ impl Monitor {
                 envelope.hlc.ms()
             ));
         }
+        let clock = self.clocks.entry(node).or_default();
+        if envelope.hlc < *clock {
+            return Err(format!(
+                "S4: the clock of {node} fell from {} to {} ms",
+                clock.ms(),
+                envelope.hlc.ms()
+            ));
+        }
+        *clock = envelope.hlc;
+        if let Message::Accept { key, record, .. } = &envelope.body {
+            self.on_proposal(node, key, record.ballot)?;
+        }
         match &envelope.body {
             Message::Accept { key, record, .. }
             | Message::Weak { key, record, .. }
@@ -145,12 +281,37 @@ impl Monitor {
                 self.rounds.insert(key.clone());
                 Ok(())
             }
-            Message::Answer { request, answer } => match self.asked.get(&(node, to, *request)).cloned() {
-                Some(asked) => self.on_answer(node, &asked, answer),
-                None => Ok(()),
-            },
+            Message::Answer { request, .. } if self.stale.contains(&(node, to, *request)) => {
+                Err(format!("S5: {node} answered a request of an earlier start of {to}"))
+            }
+            Message::Answer { request, answer } => {
+                let Some(asked) = self.asked.get_mut(&(node, to, *request)) else {
+                    return Ok(());
+                };
+                asked.answered = true;
+                let asked = asked.clone();
+                self.on_answer(node, &asked, answer)
+            }
             _ => Ok(()),
         }
+    }
+
+    /// C1, C6: whoever proposes holds promises of a majority. Its own is not seen here: it never leaves the node.
+    fn on_proposal(&self, node: NodeId, key: &Bytes, ballot: Stamp) -> Result<(), String> {
+        let promisers = self.promisers.get(&(key.clone(), ballot)).map_or(0, Vec::len);
+        if promisers + 1 >= self.majority {
+            return Ok(());
+        }
+        Err(format!("C1: {node} proposed {ballot} for {key:?} with {promisers} promises of other nodes"))
+    }
+
+    fn on_promise(&mut self, node: NodeId, key: &Bytes, ballot: Stamp) {
+        let promisers = self.promisers.entry((key.clone(), ballot)).or_default();
+        if !promisers.contains(&node) {
+            promisers.push(node);
+        }
+        let promised = self.promised.entry((node, key.clone())).or_default();
+        *promised = (*promised).max(ballot);
     }
 
     fn on_record(&mut self, key: &Bytes, record: &Record) -> Result<(), String> {
@@ -159,9 +320,13 @@ impl Monitor {
             Entry::Occupied(held) => *held.get(),
             Entry::Vacant(place) => {
                 place.insert(digest);
+                check_past(key, record)?;
+                let made = record.recent.iter().filter(|applied| applied.stamp == record.ballot);
+                self.proposed.extend(made.map(|applied| (record.ballot.node, applied.op_id)));
                 let past = record.recent.iter().map(|applied| (applied.op_id, applied.stamp)).collect();
                 self.pasts.insert((key.clone(), record.ballot), past);
                 if let Some(value) = record.value.as_ref().map(last_value) {
+                    self.values.insert((key.clone(), record.ballot), value.clone());
                     let versions = self.located.entry((key.clone(), value)).or_default();
                     if let Err(place) = versions.binary_search(&record.written) {
                         versions.insert(place, record.written);
@@ -177,14 +342,30 @@ impl Monitor {
     }
 
     fn on_answer(&mut self, node: NodeId, asked: &Asked, answer: &Answer) -> Result<(), String> {
-        let place = (node, asked.key.clone());
         match answer {
+            Answer::Accepted { .. } if let Kind::Hint(target) = asked.kind => {
+                let hint = self.hints.entry((target, asked.key.clone())).or_default();
+                *hint = (*hint).max(asked.ballot);
+                Ok(())
+            }
             Answer::Accepted { next_granted } => self.on_accepted(node, asked, *next_granted),
+            Answer::Forwarded(ForwardResult::NotRun) => match asked.kind {
+                Kind::Forward(op_id) if self.proposed.contains(&(node, op_id)) => {
+                    Err(format!("C3: {node} says of {op_id:?} that it was never run, and has proposed it"))
+                }
+                _ => Ok(()),
+            },
             Answer::Promise { ballot, accepted } => {
                 let shown = accepted.as_ref().map_or(Stamp::ZERO, |record| record.ballot);
                 self.on_shown(node, asked, shown)?;
-                let promised = self.promised.entry(place).or_default();
-                *promised = (*promised).max(*ballot);
+                if *ballot <= asked.promised.max(asked.shown) {
+                    let stood = asked.promised.max(asked.shown);
+                    return Err(format!(
+                        "R1: {node} promised {ballot} of {:?} although {stood} stood",
+                        asked.key
+                    ));
+                }
+                self.on_promise(node, &asked.key, *ballot);
                 accepted.as_ref().map_or(Ok(()), |record| self.on_record(&asked.key, record))
             }
             Answer::Found { ballot, record } => {
@@ -199,6 +380,14 @@ impl Monitor {
     /// no higher one stands.
     fn on_accepted(&mut self, node: NodeId, asked: &Asked, next_granted: bool) -> Result<(), String> {
         let place = (node, asked.key.clone());
+        // R2: what has been accepted above is never acknowledged from below.
+        let above = asked.held.unwrap_or_default().max(asked.shown);
+        if asked.kind == Kind::Accept && above > asked.ballot {
+            return Err(format!(
+                "R2: {node} acknowledged ballot {} of {:?} under its accepted {above}",
+                asked.ballot, asked.key
+            ));
+        }
         let held = asked.held.is_some_and(|held| held < asked.ballot);
         let known = self.shown.get(&place).copied().unwrap_or_default();
         let bound = matches!(asked.kind, Kind::Accept | Kind::Weak | Kind::Repair);
@@ -222,11 +411,10 @@ impl Monitor {
                 asked.next, asked.key, asked.promised
             ));
         }
-        let shown = self.shown.entry(place.clone()).or_default();
+        let shown = self.shown.entry(place).or_default();
         *shown = (*shown).max(asked.ballot);
         if next_granted {
-            let promised = self.promised.entry(place).or_default();
-            *promised = (*promised).max(asked.next);
+            self.on_promise(node, &asked.key, asked.next);
         }
         if asked.kind == Kind::Accept { self.on_vote(node, asked) } else { Ok(()) }
     }
@@ -241,6 +429,13 @@ impl Monitor {
         votes.push(node);
         if votes.len() != self.majority {
             return Ok(());
+        }
+        if let Some(value) = self.values.get(&place) {
+            let value = (asked.key.clone(), value.clone());
+            if self.denied.contains(&value) {
+                return Err(denied_and_chosen(&value));
+            }
+            self.chosen.insert(value);
         }
         for (op_id, stamp) in self.pasts.get(&place).into_iter().flatten() {
             let first = *self.applied.entry((asked.key.clone(), *op_id)).or_insert(*stamp);

@@ -44,21 +44,21 @@ impl World {
         if link.clogged > 0 {
             return link.held.push(envelope);
         }
-        if self.network.chance(self.plan.loss) && !self.healed {
+        if self.network[from][to].chance(self.plan.loss) && !self.healed {
             return self.meet("message_lost");
         }
-        let copies = if self.network.chance(self.plan.duplicate) && !self.healed { 2 } else { 1 };
+        let copies = if self.network[from][to].chance(self.plan.duplicate) && !self.healed { 2 } else { 1 };
         if copies == 2 {
             self.meet("message_duplicated");
         }
-        if self.network.below(CODEC_ONE_IN) == 0 {
+        if self.network[from][to].below(CODEC_ONE_IN) == 0 {
             self.through_codec(&envelope);
         }
         for _ in 0..copies {
             let [low, high] = self.plan.latency_us;
-            let mut delay = self.network.between(low, high) * 1_000;
-            if self.network.chance(self.plan.spike) && !self.healed {
-                delay += self.network.below(1_000 * MS);
+            let mut delay = self.network[from][to].between(low, high) * 1_000;
+            if self.network[from][to].chance(self.plan.spike) && !self.healed {
+                delay += self.network[from][to].below(1_000 * MS);
             }
             self.push(delay, Event::Deliver { to, envelope: Box::new(envelope.clone()) });
         }
@@ -78,7 +78,7 @@ impl World {
         if self.machines[to].node.is_none() {
             return;
         }
-        if !self.machines[to].paused {
+        if !self.machines[to].paused && self.machines[to].ready {
             let node = self.machines[to].node.as_ref();
             let peek = |key: &bytes::Bytes| node.and_then(|node| node.peek(key));
             self.monitor.on_delivery(NodeId(to as u16 + 1), &envelope, peek);

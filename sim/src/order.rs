@@ -154,7 +154,7 @@ fn snap_negatives(known: &mut [Step<'_>], free: &[Step<'_>]) {
 }
 
 /// The unique value that an operation writes.
-fn written_value(function: &Function) -> Option<&[u8]> {
+pub(crate) fn written_value(function: &Function) -> Option<&[u8]> {
     match function {
         Function::Put { value, .. } | Function::PutIf { value, .. } => Some(value),
         Function::Cas { new, .. } => Some(new),

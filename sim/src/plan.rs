@@ -239,6 +239,18 @@ fn weighted<T: Copy>(random: &mut Stream, items: &[(u64, T)], otherwise: T) -> T
 }
 
 impl Plan {
+    /// How large it is, in words.
+    pub fn size(&self) -> String {
+        let operations: usize = self.clients.iter().map(Vec::len).sum();
+        let clients = self.clients.iter().filter(|operations| !operations.is_empty()).count();
+        format!(
+            "{} nodes, {} keys, {clients} clients with {operations} operations, {} faults",
+            self.nodes,
+            self.keys,
+            self.faults.len()
+        )
+    }
+
     /// The plan of a seed. With `virtual_seconds`, the clients have work, and the faults go on, for about so long.
     pub fn new(scenario: &Scenario, seed: u64, virtual_seconds: Option<u64>) -> Self {
         let mut random = Stream::new(seed, "plan", 0);
@@ -293,11 +305,13 @@ fn clients(
     let shape = &scenario.shape;
     let count = random.between(shape.clients[0], shape.clients[1]);
     let operations = random.between(shape.operations[0], shape.operations[1]);
-    let strong_only = random.chance(400);
+    let strong_only = random.chance(400) && scenario.levels.strong > 0;
     let sticky = random.chance(500);
     let think = random.between(shape.think_us[0], shape.think_us[1]);
     if strong_only {
         plan.weak_keys = 0;
+    } else if scenario.levels.strong == 0 {
+        plan.weak_keys = plan.keys;
     }
     let each = match virtual_seconds {
         // Half of the operations follow at once, the others after half of `think` on average; each takes a while.

@@ -138,7 +138,7 @@ pub struct Faults {
     pub failed_reads: [u64; 2],
 }
 
-const BUILT_IN: [&str; 8] = [
+const BUILT_IN: [&str; 11] = [
     include_str!("../../scenarios/smoke.toml"),
     include_str!("../../scenarios/swarm.toml"),
     include_str!("../../scenarios/partition.toml"),
@@ -147,6 +147,9 @@ const BUILT_IN: [&str; 8] = [
     include_str!("../../scenarios/cas_duel.toml"),
     include_str!("../../scenarios/mixed_levels.toml"),
     include_str!("../../scenarios/bug_hunt.toml"),
+    include_str!("../../scenarios/hot_key.toml"),
+    include_str!("../../scenarios/retry_storm.toml"),
+    include_str!("../../scenarios/handoff.toml"),
 ];
 
 /// The scenarios that come with the program.

@@ -5,10 +5,11 @@ use crate::judge;
 use crate::machine::{EPOCH_MS, Machine};
 use crate::monitor::Monitor;
 use crate::network::Link;
-use crate::order::Witness;
+use crate::order::{self, Witness};
 use crate::plan::Plan;
 use crate::random::Stream;
 use crate::situations::Situations;
+use samara_check::history::{Answer, Outcome};
 use samara_core::base::{ClusterId, Config, Epoch, Instant, Member, NodeId, Reply, Request, Stamp, Ticket};
 use samara_core::io::{DiskResult, Input, Outbox, Output, Tag};
 use samara_core::wire::Envelope;
@@ -91,7 +92,8 @@ pub struct World {
     tags: u64,
     /// Whom a tag at a node belongs to.
     pub(crate) requests: BTreeMap<(usize, u64), usize>,
-    pub(crate) network: Stream,
+    /// What chance does on each link: of its own, so that a message less on one does not shift the others.
+    pub(crate) network: Vec<Vec<Stream>>,
     pub(crate) monitor: Monitor,
     /// What the clients saw, with the versions that answers named.
     pub(crate) witnesses: Vec<Witness>,
@@ -129,6 +131,7 @@ impl World {
         let config =
             Config { cluster: ClusterId(1), epoch: Epoch(1), members, replication: plan.replication };
         let machines = (0..plan.nodes).map(|node| Machine::new(&plan, node, &config)).collect();
+        let stream = |from, to| Stream::new(plan.seed, "network", from << 32 | to);
         let links = vec![vec![Link::default(); plan.nodes as usize]; plan.nodes as usize];
         Self {
             now: 0,
@@ -139,7 +142,9 @@ impl World {
             clients: (0..plan.clients.len() as u64).map(Client::new).collect(),
             tags: 0,
             requests: BTreeMap::new(),
-            network: Stream::new(plan.seed, "network", 0),
+            network: (0..plan.nodes)
+                .map(|from| (0..plan.nodes).map(|to| stream(from, to)).collect())
+                .collect(),
             monitor: Monitor::new(plan.replication.min(plan.nodes as u8)),
             witnesses: Vec::new(),
             situations: Situations::new(),
@@ -267,8 +272,15 @@ impl World {
             self.out = out;
             return;
         };
+        let merges = matches!(input, Input::Message(_) | Input::Client { .. });
+        let before = core.probe().hlc;
         core.step(now, input, &mut out);
         let probe = core.probe();
+        if let (true, Err(broken)) =
+            (merges, Monitor::on_clock(NodeId(node as u16 + 1), before, probe.hlc, now.wall.0))
+        {
+            self.failure.get_or_insert(broken);
+        }
         let deadline = core.next_deadline();
         (node, probe.hlc.0).hash(&mut self.trace);
         let ceiling = Stamp::upto(probe.ceiling);
@@ -431,7 +443,7 @@ impl World {
                 let tag = self.tags;
                 let patience =
                     self.clients[client].open.as_ref().map_or(500, |open| open.planned.patience_ms);
-                if let Some(request) = self.clients[client].again(tag, self.now) {
+                if let Some(request) = self.clients[client].again(tag, self.now, self.machines.len()) {
                     self.send_request(client, tag, request, patience);
                 }
             }
@@ -442,7 +454,14 @@ impl World {
     fn record(&mut self, witness: Option<Witness>) {
         self.operations += 1;
         if let Some(witness) = witness {
-            if witness.operation.outcome == samara_check::history::Outcome::Unknown {
+            let operation = &witness.operation;
+            if let (Outcome::Ok(Answer::Applied(false)), Some(value)) =
+                (&operation.outcome, order::written_value(&operation.function))
+                && let Err(broken) = self.monitor.on_denied(&operation.key, value)
+            {
+                self.failure.get_or_insert(broken);
+            }
+            if witness.operation.outcome == Outcome::Unknown {
                 self.meet("outcome_unknown");
             }
             self.witnesses.push(witness);

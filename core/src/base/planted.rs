@@ -46,6 +46,40 @@ pub enum Bug {
     C5MinorityAccept,
     /// WAL: recovery stops at the first page of the last segment.
     WalRecoveryDropsTail,
+    /// S1: a stamp does not say who issued it.
+    S1StampWithoutNode,
+    /// S2: a receiver does not merge the sender's clock.
+    S2ClockNotMerged,
+    /// S2: a clock far ahead is believed.
+    S2SkewBelieved,
+    /// S4: a start takes the physical clock, whatever the ceiling says.
+    S4ClockIgnoresCeiling,
+    /// S5: messages of an earlier start are answered.
+    S5OldStartBelieved,
+    /// R0: a query's answer shows a record whose sync has not completed, and is sent at once.
+    R0QueryUnsynced,
+    /// R1: a promise is answered and forgotten.
+    R1PromiseNotKept,
+    /// R3: a query's answer names the version that users see instead of the ballot.
+    R3FoundShowsWritten,
+    /// R4: a weak write is stored under a higher promise or floor.
+    R4WeakIgnoresPromises,
+    /// C2: the first record promised counts as the current one, not the one with the highest ballot.
+    C2FirstPromiseWins,
+    /// C3: an operation older than what was pruned counts as never applied.
+    C3PrunedCountsAsNew,
+    /// C4: a negative result is answered although no majority reported that record.
+    C4NegativeWithoutAgreement,
+    /// C7: of a batch only the last result is kept for retries.
+    C7OneResultKept,
+    /// C10: the time of a client's operation id is not merged into the clock.
+    C10UuidNotMerged,
+    /// W1: a causal write is acknowledged after its first copy.
+    W1WriteAckedByOne,
+    /// W2: a fallback node acknowledges a hint that it does not keep.
+    W2HintNotStored,
+    /// W3: a hint is forgotten when it is sent, not when it is acknowledged.
+    W3HintForgottenWhenSent,
 }
 
 impl Bug {
@@ -71,6 +105,23 @@ impl Bug {
         (Bug::C1MinorityPrepare, "c1-minority-prepare"),
         (Bug::C5MinorityAccept, "c5-minority-accept"),
         (Bug::WalRecoveryDropsTail, "wal-recovery-drops-tail"),
+        (Bug::S1StampWithoutNode, "s1-stamp-without-node"),
+        (Bug::S2ClockNotMerged, "s2-clock-not-merged"),
+        (Bug::S2SkewBelieved, "s2-skew-believed"),
+        (Bug::S4ClockIgnoresCeiling, "s4-clock-ignores-ceiling"),
+        (Bug::S5OldStartBelieved, "s5-old-start-believed"),
+        (Bug::R0QueryUnsynced, "r0-query-unsynced"),
+        (Bug::R1PromiseNotKept, "r1-promise-not-kept"),
+        (Bug::R3FoundShowsWritten, "r3-found-shows-written"),
+        (Bug::R4WeakIgnoresPromises, "r4-weak-ignores-promises"),
+        (Bug::C2FirstPromiseWins, "c2-first-promise-wins"),
+        (Bug::C3PrunedCountsAsNew, "c3-pruned-counts-as-new"),
+        (Bug::C4NegativeWithoutAgreement, "c4-negative-without-agreement"),
+        (Bug::C7OneResultKept, "c7-one-result-kept"),
+        (Bug::C10UuidNotMerged, "c10-uuid-not-merged"),
+        (Bug::W1WriteAckedByOne, "w1-write-acked-by-one"),
+        (Bug::W2HintNotStored, "w2-hint-not-stored"),
+        (Bug::W3HintForgottenWhenSent, "w3-hint-forgotten-when-sent"),
     ];
 }
 

@@ -240,6 +240,7 @@ impl Coord {
         if round.batch.is_empty() {
             return self.finish(cx, key);
         }
+        let agreed = agreed || planted::on(Bug::C4NegativeWithoutAgreement);
         if !evaluated.draft.changed && !evaluated.fence && agreed {
             cx.cx.count(Counter::AnsweredWithoutWrite);
             let batch = core::mem::take(&mut round.batch);
@@ -297,6 +298,7 @@ impl Coord {
         if draft.applied(op_id).is_some()
             || draft.record.evicted_upto < op_id.stamp
             || planted::on(Bug::C3RetryWithoutOpIdTest)
+            || planted::on(Bug::C3PrunedCountsAsNew)
         {
             return false;
         }
@@ -529,7 +531,8 @@ impl Prepare {
     fn add(&mut self, accepted: Option<Record>) {
         let ballot = accepted.as_ref().map_or(Stamp::ZERO, |record| record.ballot);
         self.reported.push(ballot);
-        if ballot > self.best.as_ref().map_or(Stamp::ZERO, |record| record.ballot) {
+        let first = planted::on(Bug::C2FirstPromiseWins) && self.reported.len() > 1;
+        if !first && ballot > self.best.as_ref().map_or(Stamp::ZERO, |record| record.ballot) {
             self.best = accepted;
         }
     }

@@ -3,6 +3,7 @@
 use super::linger::Linger;
 use super::operation::{Operation, Origin};
 use super::{Coord, CoordCx, CoordEvent, Flight, PHASE_MS, alive, slot_and_replicas};
+use crate::base::planted::{self, Bug};
 use crate::base::{
     Counter, Failure, Instant, KeyOp, Level, NodeId, OpId, Outcome, Record, RequestId, Response,
 };
@@ -136,6 +137,7 @@ impl Coord {
         }
         let done = match weak.level {
             Level::Eventual => weak.hinted.count() + weak.acks.count() > 0,
+            _ if planted::on(Bug::W1WriteAckedByOne) => weak.acks.count() > 0,
             _ => weak.acks.is_majority(replicas),
         };
         let refused = match weak.level {

@@ -5,6 +5,7 @@
 
 use super::{Incoming, Read, Replica, ReplicaCx, ReplicaEvent, registers};
 use crate::base::limits::HINTS_MAX;
+use crate::base::planted::{self, Bug};
 use crate::base::{Address, Counter, Instant, NodeId, Record, RecordKey, RequestId, Slot, Stamp};
 use crate::rules::slots::slot_of;
 use crate::store::{Lookup, Lsn};
@@ -117,6 +118,9 @@ impl Hints {
         let request = rx.cx.next_request();
         let delivery = Delivery { target, key: key.clone(), record: record.clone() };
         self.in_flight.insert(request, delivery);
+        if planted::on(Bug::W3HintForgottenWhenSent) {
+            self.index.remove(&(target, key.clone()));
+        }
         rx.cx.send(address, Message::Repair { request, key, record, chosen: false });
     }
 }
@@ -160,7 +164,12 @@ impl Replica {
         record: Record,
     ) {
         let &Incoming { from, request } = incoming;
-        match self.keep_hint(rx, target, key, record) {
+        let kept = if planted::on(Bug::W2HintNotStored) {
+            Some(Lsn(0))
+        } else {
+            self.keep_hint(rx, target, key, record)
+        };
+        match kept {
             Some(lsn) => self.answer(rx, from, request, Answer::Accepted { next_granted: false }, lsn),
             None => Self::refuse(rx, from, request, Refusal::Overloaded),
         }

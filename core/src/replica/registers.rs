@@ -29,7 +29,10 @@ pub(super) enum Work {
 
 /// The answer of R3.
 pub(super) fn found(record: Option<Record>, digest: bool) -> Answer {
-    let ballot = record.as_ref().map_or(Stamp::ZERO, |record| record.ballot);
+    let shown = |record: &Record| {
+        if planted::on(Bug::R3FoundShowsWritten) { record.written } else { record.ballot }
+    };
+    let ballot = record.as_ref().map_or(Stamp::ZERO, shown);
     Answer::Found { ballot, record: record.filter(|_| !digest) }
 }
 
@@ -115,7 +118,10 @@ impl Replica {
                 let held = accepted.map_or(Stamp::ZERO, |record| record.ballot);
                 self.accept(rx, key, &Incoming { from, request }, record, next, held, lsn);
             }
-            Work::Query { digest } => self.answer(rx, from, request, found(accepted, digest), lsn),
+            Work::Query { digest } => {
+                let lsn = if planted::on(Bug::R0QueryUnsynced) { Lsn(0) } else { lsn };
+                self.answer(rx, from, request, found(accepted, digest), lsn);
+            }
             Work::Repair { record, chosen } => {
                 let held = accepted.map_or(Stamp::ZERO, |record| record.ballot);
                 self.repair(rx, key, &Incoming { from, request }, record, chosen, held, lsn);
@@ -144,7 +150,9 @@ impl Replica {
             rx.cx.count(Counter::PrepareRefused);
             return Self::refuse(rx, from, request, Refusal::Ballot(highest));
         }
-        self.raise(rx, key, ballot);
+        if !planted::on(Bug::R1PromiseNotKept) {
+            self.raise(rx, key, ballot);
+        }
         let lsn = if planted::on(Bug::R0PromiseUnsynced) { Lsn(0) } else { lsn };
         self.answer(rx, from, request, Answer::Promise { ballot, accepted }, lsn);
     }
@@ -249,7 +257,7 @@ impl Replica {
             return Self::refuse(rx, from, request, Refusal::TooOld);
         }
         let promised = self.promises.of(slot, &key);
-        if !promised.admits(ballot) {
+        if !promised.admits(ballot) && !planted::on(Bug::R4WeakIgnoresPromises) {
             rx.cx.count(Counter::WeakRefused);
             return Self::refuse(rx, from, request, Refusal::Ballot(promised.highest()));
         }

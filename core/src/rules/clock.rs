@@ -19,6 +19,7 @@ impl Clock {
     /// S4: starts at the higher of the physical clock and the ceiling found on disk; `ceiling` is the new durable one.
     pub fn start(node: NodeId, wall: WallTime, found: Hlc, ceiling: Hlc) -> Self {
         assert!(found <= ceiling, "the ceiling never falls");
+        let found = if planted::on(Bug::S4ClockIgnoresCeiling) { Hlc(0) } else { found };
         let last = found.next().max(Hlc::from_ms(wall.0));
         Self { node, last: last.min(ceiling), ceiling }
     }
@@ -40,7 +41,7 @@ impl Clock {
 
     /// S2: whether a peer's reading is too far ahead of the physical clock to be believed.
     pub fn is_skewed(wall: WallTime, other: Hlc) -> bool {
-        other.ms() > wall.0.saturating_add(MAX_DRIFT_MS)
+        other.ms() > wall.0.saturating_add(MAX_DRIFT_MS) && !planted::on(Bug::S2SkewBelieved)
     }
 
     /// Moves to the highest of this clock, the physical clock and `other` and returns true; or returns false, unmoved, when
@@ -61,7 +62,8 @@ impl Clock {
             return None;
         }
         self.last = next;
-        Some(Stamp { hlc: next, node: self.node })
+        let anonymous = planted::on(Bug::S1StampWithoutNode);
+        Some(Stamp { hlc: next, node: if anonymous { NodeId(1) } else { self.node } })
     }
 
     /// Lets the physical clock carry the reading on, as far as the ceiling permits.

@@ -1,6 +1,7 @@
 //! What an operation does to a record (PROTOCOL C3, C4, section 6): pure, so that every coordinator decides alike.
 
 use crate::base::limits::{OUTCOME_BYTES_MAX, RECENT_MAX, RETRY_WINDOW_MS, VALUE_BYTES_MAX};
+use crate::base::planted::{self, Bug};
 use crate::base::{
     Applied, ExpireWhen, Expiry, KeyOp, OpId, Outcome, Record, Rejection, Response, Stamp, When,
 };
@@ -269,6 +270,9 @@ impl Draft {
     pub fn remember(&mut self, op_id: OpId, outcome: &Outcome) {
         let stamp = self.record.ballot;
         self.changed = true;
+        if planted::on(Bug::C7OneResultKept) {
+            self.record.recent.retain(|applied| applied.stamp != stamp);
+        }
         self.record.recent.push(Applied { op_id, outcome: keep(outcome), stamp });
         let old = |applied: &Applied| applied.stamp.hlc.ms() + RETRY_WINDOW_MS < stamp.hlc.ms();
         let aged = self.record.recent.iter().take_while(|applied| old(applied)).count();
@@ -289,7 +293,7 @@ pub fn weak_record(op: &KeyOp, stamp: Stamp, op_id: OpId, now_ms: u64) -> Option
         }
         Effect::Unchanged(_) => return None,
     };
-    let evicted = crate::base::planted::on(crate::base::planted::Bug::C9WeakWithoutEvictedUpto);
+    let evicted = planted::on(Bug::C9WeakWithoutEvictedUpto);
     let record = Record {
         ballot: stamp,
         written: stamp,
