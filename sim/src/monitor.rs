@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 use samara_core::base::limits::MAX_DRIFT_MS;
-use samara_core::base::{Hlc, NodeId, OpId, Outcome, Record, RequestId, Stamp, StartNumber};
+use samara_core::base::{Config, Hlc, NodeId, OpId, Outcome, Record, RequestId, Stamp, StartNumber};
+use samara_core::rules::ring::SlotTable;
+use samara_core::rules::slots::slot_of;
 use samara_core::wire::{Answer, Envelope, ForwardResult, Message};
 use std::collections::BTreeMap;
 use std::collections::hash_map::Entry;
@@ -10,7 +12,7 @@ use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// What has been promised and acknowledged, by node and key.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Monitor {
     /// (a) One record per (key, ballot), the same wherever it is.
     records: HashMap<(Bytes, Stamp), u64>,
@@ -36,6 +38,8 @@ pub struct Monitor {
     rounds: HashSet<Bytes>,
     /// How many acknowledgements choose a record.
     majority: usize,
+    /// Who holds what.
+    table: SlotTable,
     /// (e) The latest start of each peer that a node has heard, and the requests of earlier ones that came after it.
     starts: HashMap<(NodeId, NodeId), StartNumber>,
     stale: HashSet<(NodeId, NodeId, RequestId)>,
@@ -80,6 +84,8 @@ enum Kind {
     /// Of an operation, to its preferred coordinator.
     Forward(OpId),
     Query,
+    /// W2: to a node that is no replica, and shows its hint.
+    HintQuery,
 }
 
 fn digest(record: &Record) -> u64 {
@@ -135,9 +141,31 @@ fn last_value(value: &Bytes) -> Bytes {
 }
 
 impl Monitor {
-    /// A monitor of keys with so many replicas.
-    pub fn new(replication: u8) -> Self {
-        Self { majority: usize::from(replication) / 2 + 1, ..Self::default() }
+    /// A monitor of a cluster.
+    pub fn new(config: &Config) -> Self {
+        let replicas = usize::from(config.replication).min(config.members.len());
+        Self {
+            majority: replicas / 2 + 1,
+            table: SlotTable::new(config),
+            records: HashMap::new(),
+            located: HashMap::new(),
+            asked: HashMap::new(),
+            shown: BTreeMap::new(),
+            promised: BTreeMap::new(),
+            pasts: HashMap::new(),
+            values: HashMap::new(),
+            acks: HashMap::new(),
+            applied: HashMap::new(),
+            proposed: HashSet::new(),
+            rounds: HashSet::new(),
+            starts: HashMap::new(),
+            stale: HashSet::new(),
+            clocks: HashMap::new(),
+            promisers: HashMap::new(),
+            chosen: HashSet::new(),
+            denied: HashSet::new(),
+            hints: BTreeMap::new(),
+        }
     }
 
     /// Whether a round has been begun on `key`, be it only to settle it.
@@ -203,9 +231,16 @@ impl Monitor {
             self.stale.extend(request.filter(|request| !self.asked.contains_key(request)));
             return;
         }
-        // Only a heartbeat begins a new life.
+        // Only a heartbeat begins a new life: until then it is not answered.
         if matches!(envelope.body, Message::Ping { .. } | Message::Pong { .. }) {
             *start = envelope.start;
+        }
+        if let Some(request) = envelope.body.request_id() {
+            if envelope.start > *start {
+                self.stale.insert((node, from, request));
+                return;
+            }
+            self.stale.remove(&(node, from, request));
         }
         let (key, request, ballot, next, kind) = match &envelope.body {
             Message::Accept { request, key, record, next } => {
@@ -217,7 +252,11 @@ impl Monitor {
                 (key, request, record.ballot, Stamp::ZERO, kind)
             }
             Message::Prepare { request, key, ballot } => (key, request, *ballot, Stamp::ZERO, Kind::Prepare),
-            Message::Query { request, key, .. } => (key, request, Stamp::ZERO, Stamp::ZERO, Kind::Query),
+            Message::Query { request, key, .. } => {
+                let holds = self.table.replicas(slot_of(key)).contains(&node);
+                let kind = if holds { Kind::Query } else { Kind::HintQuery };
+                (key, request, Stamp::ZERO, Stamp::ZERO, kind)
+            }
             Message::Forward { request, key, op_id, .. } => {
                 (key, request, Stamp::ZERO, Stamp::ZERO, Kind::Forward(*op_id))
             }
@@ -282,7 +321,7 @@ impl Monitor {
                 Ok(())
             }
             Message::Answer { request, .. } if self.stale.contains(&(node, to, *request)) => {
-                Err(format!("S5: {node} answered a request of an earlier start of {to}"))
+                Err(format!("S5: {node} answered a request of {to} from another start than its present one"))
             }
             Message::Answer { request, answer } => {
                 let Some(asked) = self.asked.get_mut(&(node, to, *request)) else {
@@ -369,7 +408,9 @@ impl Monitor {
                 accepted.as_ref().map_or(Ok(()), |record| self.on_record(&asked.key, record))
             }
             Answer::Found { ballot, record } => {
-                self.on_shown(node, asked, *ballot)?;
+                if asked.kind == Kind::Query {
+                    self.on_shown(node, asked, *ballot)?;
+                }
                 record.as_ref().map_or(Ok(()), |record| self.on_record(&asked.key, record))
             }
             _ => Ok(()),

@@ -145,7 +145,7 @@ impl World {
             network: (0..plan.nodes)
                 .map(|from| (0..plan.nodes).map(|to| stream(from, to)).collect())
                 .collect(),
-            monitor: Monitor::new(plan.replication.min(plan.nodes as u8)),
+            monitor: Monitor::new(&config),
             witnesses: Vec::new(),
             situations: Situations::new(),
             failure: None,

@@ -1,5 +1,6 @@
 //! S5: which life of each peer is the present one.
 
+use crate::base::planted::{self, Bug};
 use crate::base::{Address, Hlc, StartNumber};
 use crate::wire::{Envelope, Message};
 use alloc::collections::BTreeMap;
