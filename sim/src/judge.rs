@@ -3,11 +3,14 @@
 use crate::client::version_of;
 use crate::order::{self, Broken, Witness};
 use crate::plan::{FaultKind, Plan};
+use crate::promises;
 use crate::world::World;
 use bytes::Bytes;
 use samara_check::history::{Answer, Function, History, Level as Judged, Operation, Outcome};
-use samara_check::linearizability::{self, Options, Verdict};
+use samara_check::linearizability::{self, Limits, Options, Verdict};
+use samara_check::recording::Recording;
 use samara_core::base::{Body, Hlc, KeyOp, Level, Request, Response, Stamp};
+use std::collections::BTreeMap;
 
 const MS: u64 = 1_000_000;
 /// Virtual milliseconds after healing within which everything must work.
@@ -179,7 +182,30 @@ fn clock_slack(plan: &Plan, virtual_ns: u64) -> u64 {
     steps + 520 * MS
 }
 
+/// The history with the rank of each answer's version among those of its key.
+fn recording(witnesses: &[Witness]) -> Recording {
+    let operations = witnesses.iter().map(|witness| witness.operation.clone()).collect();
+    let mut recording = Recording::of(&History { operations });
+    let mut ranks: BTreeMap<&[u8], Vec<Stamp>> = BTreeMap::new();
+    for witness in witnesses {
+        ranks.entry(&witness.operation.key).or_default().extend(witness.version);
+    }
+    for versions in ranks.values_mut() {
+        versions.sort_unstable();
+        versions.dedup();
+    }
+    for (record, witness) in recording.records.iter_mut().zip(witnesses) {
+        if let (Some(version), Some(versions)) = (witness.version, ranks.get(&witness.operation.key[..])) {
+            // Version zero is that of a key that was never written, in the recording as here.
+            let absent = usize::from(versions.first() != Some(&Stamp::ZERO));
+            record.version = (versions.partition_point(|other| *other < version) + absent) as u64;
+        }
+    }
+    recording
+}
+
 fn check(world: &mut World) -> Result<(), String> {
+    promises::check(&world.witnesses)?;
     let slack = clock_slack(&world.plan, world.now);
     match order::check(&world.witnesses, slack, &|key, value| world.monitor.locate(key, value)) {
         Ok(()) => {}
@@ -188,8 +214,8 @@ fn check(world: &mut World) -> Result<(), String> {
         Err(Broken::Undecided(_)) => world.meet("order_not_decided"),
     }
     let options = Options { expiry_slack: slack, weak_slack: slack + 1_000 * MS, steps_max: STEPS_MAX };
-    let operations = world.witnesses.iter().map(|witness| witness.operation.clone()).collect();
-    match linearizability::check(&History { operations }, &options) {
+    match linearizability::check_recording(&recording(&world.witnesses), &options, &Limits::default()).verdict
+    {
         Verdict::Holds => Ok(()),
         Verdict::Undecided { .. } => {
             world.meet("not_decided");

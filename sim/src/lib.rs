@@ -14,6 +14,7 @@ pub mod monitor;
 mod network;
 pub mod order;
 pub mod plan;
+pub mod promises;
 pub mod random;
 pub mod scenario;
 pub mod shrink;

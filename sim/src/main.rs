@@ -5,6 +5,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use samara_core::base::planted::{self, Bug};
 use samara_sim::batch::{self, Batch, Manner};
 use samara_sim::plan::Plan;
+use samara_sim::promises;
 use samara_sim::scenario::{self, Scenario};
 use samara_sim::shrink::{self, Budget};
 use samara_sim::situations;
@@ -245,6 +246,8 @@ fn list() {
     }
     println!("situations that a batch of swarm must reach:");
     situations::demanded().for_each(|name| println!("  {name}"));
+    println!("checkers:");
+    promises::CHECKERS.iter().for_each(|(name, about)| println!("  {name:<16} {about}"));
     println!("planted bugs:");
     for (_, name) in Bug::ALL {
         println!("  {name}");
