@@ -56,6 +56,8 @@ pub enum Bug {
     S4ClockIgnoresCeiling,
     /// S5: messages of an earlier start are answered.
     S5OldStartBelieved,
+    /// S5: a new life of a peer is believed before a heartbeat has shown its ceiling.
+    S5StartWithoutCeiling,
     /// R0: a query's answer shows a record whose sync has not completed, and is sent at once.
     R0QueryUnsynced,
     /// R1: a promise is answered and forgotten.
@@ -68,6 +70,8 @@ pub enum Bug {
     C2FirstPromiseWins,
     /// C3: an operation older than what was pruned counts as never applied.
     C3PrunedCountsAsNew,
+    /// C3: a forward that may repeat one answered before the last start is run.
+    C3ForwardRunInDoubt,
     /// C4: a negative result is answered although no majority reported that record.
     C4NegativeWithoutAgreement,
     /// C7: of a batch only the last result is kept for retries.
@@ -110,12 +114,14 @@ impl Bug {
         (Bug::S2SkewBelieved, "s2-skew-believed"),
         (Bug::S4ClockIgnoresCeiling, "s4-clock-ignores-ceiling"),
         (Bug::S5OldStartBelieved, "s5-old-start-believed"),
+        (Bug::S5StartWithoutCeiling, "s5-start-without-ceiling"),
         (Bug::R0QueryUnsynced, "r0-query-unsynced"),
         (Bug::R1PromiseNotKept, "r1-promise-not-kept"),
         (Bug::R3FoundShowsWritten, "r3-found-shows-written"),
         (Bug::R4WeakIgnoresPromises, "r4-weak-ignores-promises"),
         (Bug::C2FirstPromiseWins, "c2-first-promise-wins"),
         (Bug::C3PrunedCountsAsNew, "c3-pruned-counts-as-new"),
+        (Bug::C3ForwardRunInDoubt, "c3-forward-run-in-doubt"),
         (Bug::C4NegativeWithoutAgreement, "c4-negative-without-agreement"),
         (Bug::C7OneResultKept, "c7-one-result-kept"),
         (Bug::C10UuidNotMerged, "c10-uuid-not-merged"),
