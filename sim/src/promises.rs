@@ -79,7 +79,8 @@ fn in_time(key: &str, witnesses: &[&Witness]) -> Result<(), String> {
     Ok(())
 }
 
-/// T1: once a strong operation saw a version's value expired, none that begins later sees it.
+/// T1: once a strong operation saw a version's value expired, none that begins later sees it. A read of the very round that made
+/// the version may have seen it before its value was there (C7): such a read began before anybody had an answer of that version.
 fn expired_for_good(key: &str, witnesses: &[&Witness]) -> Result<(), String> {
     let read = |witness: &&&Witness, present: bool| {
         let is_strong = witness.operation.level == Level::Strong;
@@ -87,7 +88,13 @@ fn expired_for_good(key: &str, witnesses: &[&Witness]) -> Result<(), String> {
             && matches!(&witness.operation.outcome, Outcome::Ok(Answer::Value(value)) if value.is_some() == present)
     };
     let mut gone: BTreeMap<Option<Stamp>, &Witness> = BTreeMap::new();
-    for witness in witnesses.iter().filter(|witness| read(witness, false)) {
+    let mut made: BTreeMap<Option<Stamp>, u64> = BTreeMap::new();
+    for witness in witnesses {
+        let first = made.entry(witness.version).or_insert(u64::MAX);
+        *first = witness.operation.ret.min(*first);
+    }
+    let is_later = |witness: &Witness| made[&witness.version] < witness.operation.call;
+    for witness in witnesses.iter().filter(|witness| read(witness, false) && is_later(witness)) {
         let first = gone.entry(witness.version).or_insert(witness);
         if witness.operation.ret < first.operation.ret {
             *first = witness;
@@ -200,10 +207,21 @@ mod tests {
 
     #[test]
     fn what_expired_stays_away() {
-        let mut gone = witness(1, "k", false, 5, 0, 10);
+        let write = witness(1, "k", true, 5, 0, 10);
+        let mut gone = witness(1, "k", false, 5, 12, 18);
         gone.operation.outcome = Outcome::Ok(Answer::Value(None));
-        assert_eq!(broken(&[gone.clone(), witness(2, "k", false, 5, 20, 30)]), "ttl_monotone");
-        assert_eq!(broken(&[gone, witness(2, "k", false, 5, 5, 30)]), "", "they overlap");
+        assert_eq!(broken(&[write.clone(), gone.clone(), witness(2, "k", false, 5, 20, 30)]), "ttl_monotone");
+        assert_eq!(
+            broken(&[write.clone(), gone.clone(), witness(2, "k", false, 5, 15, 30)]),
+            "",
+            "they overlap"
+        );
+        gone.operation.call = 9;
+        assert_eq!(
+            broken(&[write, gone, witness(2, "k", false, 5, 20, 30)]),
+            "",
+            "of the round that wrote it"
+        );
     }
 
     #[test]
