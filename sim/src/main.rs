@@ -247,7 +247,9 @@ fn list() {
     println!("situations that a batch of swarm must reach:");
     situations::demanded().for_each(|name| println!("  {name}"));
     println!("checkers:");
-    promises::CHECKERS.iter().for_each(|(name, about)| println!("  {name:<16} {about}"));
+    for (name, about) in promises::CHECKERS {
+        println!("  {name:<16} {about}");
+    }
     println!("planted bugs:");
     for (_, name) in Bug::ALL {
         println!("  {name}");

@@ -116,8 +116,8 @@ fn check_past(key: &Bytes, record: &Record) -> Result<(), String> {
     }
     let mut ids: Vec<OpId> = record.recent.iter().map(|applied| applied.op_id).collect();
     ids.sort_unstable();
-    if let Some(pair) = ids.windows(2).find(|pair| pair[0] == pair[1]) {
-        return Err(format!("C3: a record of {key:?} at {} was made by {:?} twice", record.ballot, pair[0]));
+    if let Some([twice, ..]) = ids.windows(2).find(|pair| pair[0] == pair[1]) {
+        return Err(format!("C3: a record of {key:?} at {} was made by {:?} twice", record.ballot, twice));
     }
     if !key.starts_with(b"counter") {
         return Ok(());
@@ -274,7 +274,7 @@ impl Monitor {
         place
             .and_modify(|first| {
                 if first.answered {
-                    *first = asked.clone()
+                    *first = asked.clone();
                 }
             })
             .or_insert(asked);

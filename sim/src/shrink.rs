@@ -114,8 +114,8 @@ impl Search<'_> {
     }
 
     /// Takes `plan` over if it fails alike.
-    fn fails(&mut self, plan: Plan) -> bool {
-        if plan == self.best {
+    fn fails(&mut self, plan: &Plan) -> bool {
+        if *plan == self.best {
             return false;
         }
         for more in 0..self.budget.seeds {
@@ -150,7 +150,7 @@ impl Search<'_> {
         for edit in edits {
             let mut plan = self.best.clone();
             edit(&mut plan);
-            self.fails(plan);
+            self.fails(&plan);
         }
     }
 
@@ -160,7 +160,7 @@ impl Search<'_> {
             let keep = |part: &Part| !matches!(part, Part::Operation(of, _) if *of == client);
             let rest: Vec<Part> = parts(&self.best).into_iter().filter(keep).collect();
             let plan = assembled(&self.best, &rest);
-            self.fails(plan);
+            self.fails(&plan);
         }
         let mut size = parts(&self.best).len().div_ceil(2);
         while size > 0 && !self.is_spent() {
@@ -170,7 +170,7 @@ impl Search<'_> {
                 let end = (at + size).min(all.len());
                 let rest: Vec<Part> = all[..at].iter().chain(&all[end..]).cloned().collect();
                 let plan = assembled(&self.best, &rest);
-                if !self.fails(plan) {
+                if !self.fails(&plan) {
                     at = end;
                 }
             }
@@ -182,7 +182,7 @@ impl Search<'_> {
     fn shapes(&mut self) {
         while self.best.nodes > 3 {
             let plan = with_nodes(&self.best, self.best.nodes - 1);
-            if !self.fails(plan) {
+            if !self.fails(&plan) {
                 break;
             }
         }
@@ -191,16 +191,16 @@ impl Search<'_> {
             plan.keys -= 1;
             plan.weak_keys = plan.weak_keys.min(plan.keys);
             plan.clients.iter_mut().flatten().for_each(|operation| operation.key %= plan.keys);
-            if !self.fails(plan) {
+            if !self.fails(&plan) {
                 break;
             }
         }
         let mut plan = self.best.clone();
         plan.clients.iter_mut().flatten().for_each(|operation| operation.after_us = 0);
-        self.fails(plan);
+        self.fails(&plan);
         let mut plan = self.best.clone();
         plan.clients.retain(|operations| !operations.is_empty());
-        self.fails(plan);
+        self.fails(&plan);
     }
 }
 
