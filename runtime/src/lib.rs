@@ -10,9 +10,15 @@ pub mod cluster;
 pub mod commands;
 pub mod config;
 pub mod connection;
+pub mod cursors;
 pub mod disk;
 pub mod driver;
+<<<<<<< ours
 pub mod gauges;
+||||||| base
+=======
+pub mod filter;
+>>>>>>> theirs
 pub mod glob;
 #[cfg(not(madsim))]
 pub mod http;
@@ -28,5 +34,10 @@ pub mod scan;
 pub mod server;
 pub mod slowlog;
 pub mod stats;
+<<<<<<< ours
 #[cfg(not(madsim))]
 pub mod verify;
+||||||| base
+=======
+pub mod walker;
+>>>>>>> theirs

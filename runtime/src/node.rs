@@ -2,13 +2,13 @@
 
 use crate::clients::Clients;
 use crate::config::NodeConfig;
+use crate::cursors::Cursors;
 use crate::disk::files::FileDisk;
 use crate::driver::{Driver, End};
 use crate::http::{self, Web};
 use crate::inbox::Shard;
 use crate::listen;
 use crate::peers::{self, Peers};
-use crate::scan::Cursors;
 use crate::server::{Server, Stop};
 use crate::stats::Stats;
 use samara_core::base::{Address, NodeId, ShardId, limits};

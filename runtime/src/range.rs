@@ -2,70 +2,16 @@
 //! the first keys so far are kept, and what lies behind the last of them is not asked for any more. Memory is bounded by
 //! LIMIT, whatever the number of keys.
 
-use crate::commands::{err, integer, syntax, word};
-use crate::resp::{Args, Value};
-use crate::scan::{Position, Walker};
+use crate::commands::behind;
+use crate::resp::Value;
+use crate::walker::{Position, Walker};
 use bytes::Bytes;
 use samara_core::base::{Failure, Slot, Wanted, limits};
 use samara_core::rules::slots::{has_hash_tag, slot_of};
 use std::collections::BTreeMap;
 
-/// Keys where no LIMIT is given.
-const LIMIT_DEFAULT: u64 = 1_000;
-/// Keys at most.
-const LIMIT_MAX: u64 = 1_000_000;
 /// Bytes of keys and values in one answer.
 const BYTES_MAX: usize = 128 << 20;
-
-/// Reads the arguments of RANGE behind its name.
-pub(crate) fn parse(a: &Args<'_>) -> Result<(Wanted, u64), Value> {
-    let mut wanted = Wanted { low: low(&a[1])?, high: high(&a[2])?, ..Wanted::default() };
-    let (mut limit, mut at) = (LIMIT_DEFAULT, 3);
-    while at < a.len() {
-        match (word(&a[at]).as_str(), a.at(at + 1)) {
-            ("LIMIT", Some(number)) => {
-                let number = integer(number)?;
-                limit = u64::try_from(number)
-                    .ok()
-                    .filter(|limit| (1..=LIMIT_MAX).contains(limit))
-                    .ok_or_else(|| err(&format!("LIMIT is from 1 to {LIMIT_MAX}")))?;
-                at += 1;
-            }
-            ("REV", _) => wanted.reverse = true,
-            ("VALUES", _) => wanted.values = true,
-            _ => return Err(syntax()),
-        }
-        at += 1;
-    }
-    Ok((wanted, limit))
-}
-
-fn bad_bound() -> Value {
-    err("a bound of RANGE is - or +, [key with the key, or (key without it")
-}
-
-/// The first key behind `key`.
-fn behind(key: &[u8]) -> Bytes {
-    Bytes::from([key, b"\0"].concat())
-}
-
-fn low(text: &[u8]) -> Result<Bytes, Value> {
-    match text {
-        b"-" => Ok(Bytes::new()),
-        [b'[', key @ ..] => Ok(Bytes::copy_from_slice(key)),
-        [b'(', key @ ..] => Ok(behind(key)),
-        _ => Err(bad_bound()),
-    }
-}
-
-fn high(text: &[u8]) -> Result<Option<Bytes>, Value> {
-    match text {
-        b"+" => Ok(None),
-        [b'[', key @ ..] => Ok(Some(behind(key))),
-        [b'(', key @ ..] => Ok(Some(Bytes::copy_from_slice(key))),
-        _ => Err(bad_bound()),
-    }
-}
 
 /// The one slot of all keys of a range, where both bounds begin with the same whole hash tag.
 fn only_slot(wanted: &Wanted) -> Option<Slot> {
@@ -76,11 +22,7 @@ fn only_slot(wanted: &Wanted) -> Option<Slot> {
 }
 
 /// The first `limit` keys of a range, or the last.
-pub(crate) async fn range(
-    walker: &mut Walker<'_>,
-    mut wanted: Wanted,
-    limit: usize,
-) -> Result<Value, Failure> {
+pub async fn range(walker: &mut Walker<'_>, mut wanted: Wanted, limit: usize) -> Result<Value, Failure> {
     let slot = only_slot(&wanted);
     wanted.one_slot = slot.is_some();
     let begin = if wanted.reverse { Slot(Slot::COUNT - 1) } else { Slot(0) };
@@ -127,44 +69,16 @@ pub(crate) async fn range(
 mod tests {
     use super::*;
 
-    fn wanted(start: &str, end: &str) -> Option<Wanted> {
-        Some(Wanted {
-            low: low(start.as_bytes()).ok()?,
-            high: high(end.as_bytes()).ok()?,
-            ..Wanted::default()
-        })
-    }
-
-    #[test]
-    fn bounds_are_open_or_closed() {
-        let takes = |start, end, key: &str| {
-            wanted(start, end).map(|wanted| wanted.takes(&Bytes::copy_from_slice(key.as_bytes())))
-        };
-        let table = [
-            ("-", "+", "", Some(true)),
-            ("[b", "+", "b", Some(true)),
-            ("(b", "+", "b", Some(false)),
-            ("(b", "+", "b\0", Some(true)),
-            ("-", "[b", "b", Some(true)),
-            ("-", "(b", "b", Some(false)),
-            ("-", "[b", "b\0", Some(false)),
-            ("[c", "[b", "b", Some(false)),
-            ("b", "+", "b", None),
-            ("-", "", "b", None),
-            ("+", "-", "b", None),
-        ];
-        for (start, end, key, expected) in table {
-            assert_eq!(takes(start, end, key), expected, "{start} {end} {key:?}");
-        }
-    }
-
     #[test]
     fn bounds_of_one_hash_tag_are_of_one_slot() {
-        let slot = |start, end| wanted(start, end).and_then(|wanted| only_slot(&wanted));
-        assert_eq!(slot("[{u1}:a", "({u1}:b"), Some(slot_of(b"u1")));
-        assert_eq!(slot("[{u1}", "({u1}\u{7f}"), Some(slot_of(b"u1")));
-        assert_eq!(slot("[{u1}:a", "({u2}:b"), None);
-        assert_eq!(slot("[{u1}:a", "+"), None);
-        assert_eq!(slot("[a", "(b"), None);
+        let slot = |low: &'static str, high: &'static str| {
+            let high = (!high.is_empty()).then(|| Bytes::from(high));
+            only_slot(&Wanted { low: low.into(), high, ..Wanted::default() })
+        };
+        assert_eq!(slot("{u1}:a", "{u1}:b"), Some(slot_of(b"u1")));
+        assert_eq!(slot("{u1}", "{u1}\u{7f}"), Some(slot_of(b"u1")));
+        assert_eq!(slot("{u1}:a", "{u2}:b"), None);
+        assert_eq!(slot("{u1}:a", ""), None);
+        assert_eq!(slot("a", "b"), None);
     }
 }

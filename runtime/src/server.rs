@@ -2,10 +2,10 @@
 
 use crate::clients::Clients;
 use crate::commands::{err, help, level_name, word};
+use crate::cursors::Cursors;
 use crate::glob;
 use crate::inbox::Shard;
 use crate::resp::{Args, Value};
-use crate::scan::Cursors;
 use crate::stats::Stats;
 use bytes::Bytes;
 use samara_core::base::{Config, Level, NodeId};

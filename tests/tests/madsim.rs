@@ -4,11 +4,11 @@
 
 use madsim::runtime::{Handle, NodeHandle, Runtime};
 use samara::clients::Clients;
+use samara::cursors::Cursors;
 use samara::disk::memory::{MemoryDisk, Platter};
 use samara::driver::Driver;
 use samara::inbox::Shard;
 use samara::peers::{self, Peers};
-use samara::scan::Cursors;
 use samara::server::{Server, Stop};
 use samara::stats::Stats;
 use samara_check::history::{Answer, Function, History, Level, Operation, Outcome};

@@ -55,6 +55,7 @@ pub enum Body {
 
 /// Which keys a walk over the key space wants, and which way it goes. By default: all live keys, upwards, without values.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a choice of its own")]
 pub struct Wanted {
     /// Only keys at or above this.
     pub low: Bytes,

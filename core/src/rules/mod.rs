@@ -1,5 +1,4 @@
 //! Pure decisions: given what is known, what follows. No outputs, no I/O; each is a function or a small value of its own.
-
 pub mod clock;
 pub mod context;
 pub mod cursor;

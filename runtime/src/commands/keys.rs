@@ -156,11 +156,6 @@ pub(super) fn scan(_: &'static Command, a: &Args<'_>) -> Parsed {
     Ok(Action::Walk(Walk::Scan { cursor, pattern, count, strings }))
 }
 
-pub(super) fn range(_: &'static Command, a: &Args<'_>) -> Parsed {
-    let (wanted, limit) = crate::range::parse(a)?;
-    Ok(Action::Walk(Walk::Range(wanted, limit)))
-}
-
 pub(super) fn encoding(_: &'static Command, a: &Args<'_>) -> Parsed {
     Ok(of_third(a, Shape::Encoding))
 }

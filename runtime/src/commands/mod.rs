@@ -2,6 +2,7 @@
 
 mod keys;
 mod number;
+mod range;
 mod several;
 mod strings;
 mod table;
@@ -13,6 +14,7 @@ use samara_core::base::{KeyOp, Level, Wanted, limits};
 use samara_core::rules::sequence::{Ending, Task};
 use std::time::Duration;
 
+pub use range::behind;
 pub use table::{COMMANDS, Command, find};
 
 /// One operation on one key.

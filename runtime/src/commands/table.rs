@@ -1,6 +1,6 @@
 //! The table of commands, as COMMAND tells it.
 
-use super::{Action, keys, several, strings};
+use super::{Action, keys, range, several, strings};
 use crate::resp::{Args, Value};
 
 /// A command, or a subcommand under its full name (`client|id`).
@@ -170,7 +170,7 @@ pub const COMMANDS: &[Command] = &[
     key("pttl", 2, READ, keys::pttl),
     own("quit", -1),
     bare("randomkey", 1, WALK, keys::randomkey),
-    bare("range", -3, WALK, keys::range),
+    bare("range", -3, WALK, range::range),
     own("readonly", 1),
     own("readwrite", 1),
     Command { last: 2, ..key("rename", 3, &["write"], several::rename) },
