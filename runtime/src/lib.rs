@@ -13,12 +13,8 @@ pub mod connection;
 pub mod cursors;
 pub mod disk;
 pub mod driver;
-<<<<<<< ours
-pub mod gauges;
-||||||| base
-=======
 pub mod filter;
->>>>>>> theirs
+pub mod gauges;
 pub mod glob;
 #[cfg(not(madsim))]
 pub mod http;
@@ -34,10 +30,6 @@ pub mod scan;
 pub mod server;
 pub mod slowlog;
 pub mod stats;
-<<<<<<< ours
 #[cfg(not(madsim))]
 pub mod verify;
-||||||| base
-=======
 pub mod walker;
->>>>>>> theirs

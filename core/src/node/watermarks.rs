@@ -33,7 +33,7 @@ impl Node {
 
     /// Garbage of the slots whose rounds this node drives, and who holds it back (G3).
     pub fn held_back(&self) -> HeldBack {
-        self.watermarks.held_back(&self.replica, self.clock.last())
+        self.watermarks.held_back(&self.replica)
     }
 
     pub(super) fn on_watermark_timeout(&mut self, now: Now) {

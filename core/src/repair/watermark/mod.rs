@@ -129,6 +129,8 @@ pub struct Watermarks {
     not_before: Instant,
     /// When the next slot should be ripe; set at the end of every step.
     ripe: Option<Instant>,
+    /// The time at the end of the last step: the hybrid clock may stand while nothing is asked, the wall clock goes on.
+    clock_ms: u64,
     held_by: Option<NodeId>,
 }
 
@@ -140,10 +142,11 @@ impl Watermarks {
 
     /// At the end of a step: when a round may have to begin.
     pub fn plan(&mut self, now: Now, hlc: Hlc, replica: &Replica) {
+        self.clock_ms = hlc.ms().max(now.wall.0);
         let next = replica.next_due(None).filter(|_| self.rounds.len() < ROUNDS_MAX);
         self.ripe = next.map(|(at, _)| {
             let ripe_ms = at.hlc.ms().saturating_add(WATERMARK_LAG_MS + 1);
-            let left_ms = ripe_ms.saturating_sub(hlc.ms().max(now.wall.0));
+            let left_ms = ripe_ms.saturating_sub(self.clock_ms);
             // A wall clock that stands still is not looked at all the time.
             let left_ms = if left_ms == 0 { 0 } else { left_ms.max(PACE_MS) };
             now.mono.plus_ms(left_ms).max(self.not_before)
@@ -156,7 +159,7 @@ impl Watermarks {
     }
 
     /// What is held back, and by whom.
-    pub fn held_back(&self, replica: &Replica, hlc: Hlc) -> HeldBack {
+    pub fn held_back(&self, replica: &Replica) -> HeldBack {
         let mut held = HeldBack { by: self.held_by, ..HeldBack::default() };
         for (_, garbage) in replica.garbage() {
             held.records += garbage.records;
@@ -164,7 +167,7 @@ impl Watermarks {
             let since = garbage
                 .earliest
                 .filter(|at| *at != Stamp::ZERO)
-                .map_or(0, |at| hlc.ms().saturating_sub(at.hlc.ms()));
+                .map_or(0, |at| self.clock_ms.saturating_sub(at.hlc.ms()));
             held.oldest_ms = held.oldest_ms.max(since);
         }
         held
