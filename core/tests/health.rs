@@ -40,6 +40,7 @@ impl Machine {
             seed: [1; 32],
             store,
             promises_max: 64,
+            floors: samara_core::rules::floor::Floors::default(),
         });
         let (files, waiting, said) = (BTreeMap::new(), Vec::new(), Vec::new());
         Self { node, files, hangs: false, waiting, now_ms: 1_000_000, said }

@@ -111,7 +111,7 @@ fn an_open_loop_counts_from_when_a_request_was_due() {
     let scratch = Scratch::new("open-loop-history");
     let history = scratch.0.join("history.jsonl");
     let arguments = ["--rate", "200", "--keys", "10", "--clients", "2", "--seconds", "4", "--patience", "30"];
-    let mut running =
+    let running =
         bench(&cluster, &arguments, &history).stdout(Stdio::piped()).spawn().expect("the bench starts");
     wait_for("the bench to begin", || std::fs::metadata(&history).ok().filter(|file| file.len() > 0));
     // All stand still until the bench's time is nearly over: what was due meanwhile is late.
