@@ -143,6 +143,23 @@ fn a_read_from_memory_allocates_the_value_and_nothing_else() {
 }
 
 #[test]
+fn a_read_from_a_cached_block_allocates_the_value_and_nothing_else() {
+    let mut engine = Engine::started(StoreOptions { memtable_bytes: 64 << 10, ..options() });
+    for number in 0..4_000 {
+        engine.put(number, number + 1);
+        engine.settle();
+    }
+    assert!(engine.store.tables().0 > 0, "tables have been written");
+    let (there, absent) = (key(17), key(40_000));
+    if let Lookup::Pending(_) = engine.call(|store, cx| store.get(cx, &there)) {
+        engine.settle();
+    }
+    of_get(&mut engine, &there, true);
+    assert_eq!(of_get(&mut engine, &there, true), (1, VALUE as u64), "the copy of the value");
+    assert_eq!(of_get(&mut engine, &absent, false), (0, 0), "the filters answer");
+}
+
+#[test]
 fn a_write_over_a_key_in_memory_allocates_nothing() {
     let mut engine = Engine::started(options());
     for number in 0..1_000 {

@@ -68,6 +68,9 @@ impl Store {
         if due > cx.now.mono && !self.scrub.is_urgent {
             return;
         }
+        // A table that went in the pause is not read on.
+        let is_live = self.levels.all().any(|table| table.meta.number == self.scrub.number);
+        self.scrub.cursor.take_if(|_| !is_live);
         while let Some(mut cursor) = self.scrub.cursor.take().or_else(|| self.next_scrubbed()) {
             if let Some(op) = self.scrub_on(cx, &mut cursor) {
                 self.scrub.reading = true;
@@ -123,11 +126,12 @@ impl Store {
 
     pub(super) fn on_scrub_read(&mut self, cx: &mut StoreCx<'_>, result: DiskResult) {
         self.scrub.reading = false;
+        let value = self.scrub.value.take();
         let is_live = self.levels.all().any(|table| table.meta.number == self.scrub.number);
         let Some(mut cursor) = self.scrub.cursor.take().filter(|_| is_live) else {
             return self.after_read(cx);
         };
-        if let Some(pointer) = self.scrub.value.take() {
+        if let Some(pointer) = value {
             self.on_scrub_value(cx, &mut cursor, pointer, result);
             self.scrub.cursor = Some(cursor);
             return self.after_read(cx);

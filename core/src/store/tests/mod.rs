@@ -7,6 +7,8 @@ mod disk;
 mod drop;
 mod garbage;
 mod model;
+mod space;
+mod steps;
 mod values;
 mod verify;
 
