@@ -89,7 +89,7 @@ fn ask_running(http: u16) {
     let status: serde_json::Value = serde_json::from_str(&status.out).expect("JSON");
     assert_eq!((&status["ready"], &status["shards"][1]["phase"]), (&true.into(), &"serving".into()));
     assert!(
-        status["shards"][0]["memory_bytes"]["memtables"].as_u64().is_some_and(|bytes| bytes > 0),
+        status["shards"][0]["memory_bytes"]["log_pending"].as_u64().is_some_and(|bytes| bytes > 0),
         "{status}"
     );
     let scrubbed = admin(http, &["scrub", "--wait"]);
@@ -140,9 +140,14 @@ fn a_killed_node_is_clean_and_every_kind_of_damage_is_told_by_name() {
     assert_eq!(json["shards"][1]["shard"], 1);
     assert!(json["shards"][0]["bytes"].as_u64().is_some_and(|bytes| bytes > 1 << 20));
 
-    for (suffix, offset) in
-        [("table", 5_000), ("manifest", 700), ("wal", 60), ("identity", 20), ("ceiling", 4_100)]
-    {
+    for (suffix, offset) in [
+        ("table", 20),
+        ("value", 5_000),
+        ("manifest", 700),
+        ("wal", 60),
+        ("identity", 20),
+        ("ceiling", 4_100),
+    ] {
         // Of several segments the last is in use.
         let file = files(&shard, suffix)
             .into_iter()
