@@ -1,6 +1,5 @@
 //! What is left of a write after its answer: the replicas that have not acknowledged it. They get it as a hint.
 
-use super::weak::target_of;
 use super::{Coord, CoordCx, CoordEvent, Flight, PHASE_MS};
 use crate::base::{NodeId, Record, RequestId};
 use crate::rules::quorum::Votes;
@@ -18,6 +17,11 @@ pub(super) struct Linger {
     /// W2: fallback nodes that were sent a hint, with the replica it is for.
     pub(super) fallbacks: Vec<(NodeId, NodeId)>,
     pub(super) rounds_left: u8,
+}
+
+/// The replica for which `node` was sent a hint.
+pub(super) fn target_of(fallbacks: &[(NodeId, NodeId)], node: NodeId) -> Option<NodeId> {
+    fallbacks.iter().find(|(fallback, _)| *fallback == node).map(|(_, target)| *target)
 }
 
 impl Linger {

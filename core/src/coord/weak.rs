@@ -1,6 +1,6 @@
 //! Weak writes: W1 (causal), W2 (eventual), and their way out by C9.
 
-use super::linger::Linger;
+use super::linger::{Linger, target_of};
 use super::operation::{Operation, Origin};
 use super::{Coord, CoordCx, CoordEvent, Flight, PHASE_MS, alive, slot_and_replicas};
 use crate::base::planted::{self, Bug};
@@ -194,11 +194,6 @@ impl Coord {
         Self::send_each(cx, silent, slot, || weak.message(request));
         self.fly_weak(cx, request, *weak);
     }
-}
-
-/// The replica for which `node` was sent a hint.
-pub(super) fn target_of(fallbacks: &[(NodeId, NodeId)], node: NodeId) -> Option<NodeId> {
-    fallbacks.iter().find(|(fallback, _)| *fallback == node).map(|(_, target)| *target)
 }
 
 impl Weak {
