@@ -46,18 +46,10 @@ pub enum Bug {
     C5MinorityAccept,
     /// WAL: recovery stops at the first page of the last segment.
     WalRecoveryDropsTail,
-    /// G1: only the replicas are asked to close, not every member.
-    G1CloseNotAskedOfAll,
-    /// G1: the watermark is raised without comparing the replicas.
-    G1SkipCompare,
-    /// G1: hints that a member holds do not count.
-    G1HintsNotCounted,
     /// G1: the round goes on when a majority has answered.
     G1MajoritySuffices,
     /// G2: compaction drops tombstones above the watermark.
     G2DropAboveWatermark,
-    /// G2: a repair below the watermark is stored on a key that holds nothing.
-    G2StaleWriteBelowTAccepted,
     /// G2: a key that holds nothing does not tell the watermark.
     G2AbsentWithoutEvictedUpto,
     /// T1: a strong operation that finds an expired record chooses no tombstone.
@@ -125,12 +117,8 @@ impl Bug {
         (Bug::C1MinorityPrepare, "c1-minority-prepare"),
         (Bug::C5MinorityAccept, "c5-minority-accept"),
         (Bug::WalRecoveryDropsTail, "wal-recovery-drops-tail"),
-        (Bug::G1CloseNotAskedOfAll, "g1-close-not-asked-of-all"),
-        (Bug::G1SkipCompare, "g1-skip-compare"),
-        (Bug::G1HintsNotCounted, "g1-hints-not-counted"),
         (Bug::G1MajoritySuffices, "g1-majority-suffices"),
         (Bug::G2DropAboveWatermark, "g2-drop-above-watermark"),
-        (Bug::G2StaleWriteBelowTAccepted, "g2-stale-write-below-t-accepted"),
         (Bug::G2AbsentWithoutEvictedUpto, "g2-absent-without-evicted-upto"),
         (Bug::T1ExpiryNotTombstoned, "t1-expiry-not-tombstoned"),
         (Bug::S1StampWithoutNode, "s1-stamp-without-node"),

@@ -337,9 +337,9 @@ impl Node {
     fn park(&mut self, now: Now, wanted: Hlc, input: Input, out: &mut Outbox) {
         self.counters.add(Counter::CeilingAwaited);
         match self.parked.push(input) {
-            Err(Input::Client { tag, .. }) => self.refuse_client(tag, Failure::Overloaded, out),
-            Err(_) => self.counters.add(Counter::ParkedDropped),
-            Ok(()) => {}
+            Some(Input::Client { tag, .. }) => self.refuse_client(tag, Failure::Overloaded, out),
+            Some(_) => self.counters.add(Counter::ParkedDropped),
+            None => {}
         }
         self.raise(now, wanted, out);
     }

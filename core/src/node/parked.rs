@@ -15,14 +15,14 @@ pub(super) struct Parked {
 
 impl Parked {
     /// Takes `input` in, or gives it back when there is no room.
-    pub(super) fn push(&mut self, input: Input) -> Result<(), Input> {
+    pub(super) fn push(&mut self, input: Input) -> Option<Input> {
         let bytes = self.bytes + payload(&input);
         if self.queue.len() >= PARKED_MAX || (bytes > PARKED_BYTES_MAX && !self.queue.is_empty()) {
-            return Err(input);
+            return Some(input);
         }
         self.bytes = bytes;
         self.queue.push_back(input);
-        Ok(())
+        None
     }
 
     /// All that waits.
@@ -67,7 +67,7 @@ fn payload(input: &Input) -> usize {
     match input {
         Input::Client { request, .. } => match &request.body {
             Body::Key { key, op } => key.len() + op.payload(),
-            _ => 0,
+            Body::Scan { .. } => 0,
         },
         Input::Message(envelope) => envelope.body.payload(),
         _ => 0,

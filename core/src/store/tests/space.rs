@@ -69,7 +69,7 @@ fn is_all_there(engine: &mut Engine, taken: u64) {
 /// Tombstones, which a full disk still takes, for every key.
 fn delete_all(engine: &mut Engine, taken: u64) {
     for slot in 0..5 {
-        engine.store.set_watermark(Slot(slot), Stamp::upto(Hlc(1 << 40)));
+        engine.store.set_watermark(Slot(slot), Stamp::upto(Hlc(1 << 40)), 0);
     }
     for number in 1..=taken {
         engine.call(|store, cx| store.put(cx, name(number), value(number, 1_000_000 + number, false)));
