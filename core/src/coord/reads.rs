@@ -18,6 +18,7 @@ const GRACE_MS: u64 = 30;
 const REPAIR_ONE_IN: u64 = 8;
 
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own about the read")]
 pub(super) struct Read {
     tag: Tag,
     level: Level,

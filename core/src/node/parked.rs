@@ -15,6 +15,7 @@ pub(super) struct Parked {
 
 impl Parked {
     /// Takes `input` in, or gives it back when there is no room.
+    #[expect(clippy::result_large_err, reason = "what does not fit is given back whole, and seldom")]
     pub(super) fn push(&mut self, input: Input) -> Result<(), Input> {
         let bytes = self.bytes + payload(&input);
         if self.queue.len() >= PARKED_MAX || (bytes > PARKED_BYTES_MAX && !self.queue.is_empty()) {
@@ -67,7 +68,10 @@ fn payload(input: &Input) -> usize {
     match input {
         Input::Client { request, .. } => match &request.body {
             Body::Key { key, op } => key.len() + op.payload(),
-            _ => 0,
+            Body::Scan { after, wanted, .. } => {
+                let bytes = |key: &Option<bytes::Bytes>| key.as_ref().map_or(0, bytes::Bytes::len);
+                bytes(after) + wanted.low.len() + bytes(&wanted.high)
+            }
         },
         Input::Message(envelope) => envelope.body.payload(),
         _ => 0,
