@@ -2,8 +2,8 @@ use super::*;
 use crate::base::{Hlc, NodeId, Record};
 use crate::rules::register::{Effect, evaluate, read_response};
 use alloc::collections::BTreeMap;
-use alloc::string::String;
 use alloc::format;
+use alloc::string::String;
 use proptest::prelude::*;
 
 /// Registers of which each operation is one point of time, as strong operations are.
