@@ -412,16 +412,20 @@ fn an_operation_too_many_is_refused() {
 }
 
 #[test]
-fn a_full_disk_refuses_writes_and_still_reads() {
+fn a_full_disk_acknowledges_no_write_and_still_reads() {
     let mut cluster = Cluster::start(3);
     cluster.run_ms(50);
     cluster.ask(0, Level::Strong, "first", set("v")).expect("a write");
     cluster.disks.iter_mut().for_each(|disk| disk.1 = true);
     let value = vec![b'x'; 3_000];
-    let refused =
-        (0..500).find_map(|i| cluster.ask(0, Level::Strong, &format!("k{i}"), set(value.clone())).err());
-    assert_eq!(refused, Some(Failure::DiskFull));
+    let mut write = |i: u32| cluster.ask(0, Level::Strong, &format!("k{i}"), set(value.clone()));
+    let first = (0..500).find_map(|i| write(i).err());
+    // An accept that a full replica has refused may be taken when it comes twice: nothing is certain of it.
+    assert_eq!(first, Some(Failure::Timeout));
     assert_eq!(cluster.read(1, Level::Strong, "first"), Ok(Some(Bytes::from_static(b"v"))));
+    cluster.disks.iter_mut().for_each(|disk| disk.1 = false);
+    cluster.run_ms(5_000);
+    cluster.ask(0, Level::Strong, "again", set("w")).expect("there is room again");
 }
 
 const DELETE: KeyOp = KeyOp::Delete { want_old: false };

@@ -16,9 +16,9 @@ pub struct Cursors {
 
 impl Cursors {
     /// Keeps the key of a cursor.
-    pub fn keep(&self, cursor: Cursor, key: Bytes) {
+    pub fn keep(&self, cursor: Cursor, key: &Bytes) {
         // A key may point into a page of a thousand: the page must not live as long as the cursor.
-        let key = Bytes::copy_from_slice(&key);
+        let key = Bytes::copy_from_slice(key);
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let (keys, order) = &mut *kept;
         if keys.insert(cursor.encode(), key).is_none() {

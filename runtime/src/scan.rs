@@ -75,7 +75,7 @@ async fn scan(
         }
         position = page.next;
     }
-    let cursor = position.map_or(0, |(slot, after)| walker.suspend(slot, after));
+    let cursor = position.map_or(0, |(slot, after)| walker.suspend(slot, after.as_ref()));
     Ok(Value::Array(vec![Value::text(cursor.to_string()), Value::Array(found)]))
 }
 

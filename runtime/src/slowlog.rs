@@ -23,7 +23,7 @@ struct Entry {
 
 #[derive(Debug, Default)]
 struct Entries {
-    entries: VecDeque<Entry>,
+    latest: VecDeque<Entry>,
     next: u64,
     /// Entries before this one are no matter of LATENCY any more.
     latency_from: u64,
@@ -47,8 +47,8 @@ impl Slowlog {
         let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let id = log.next;
         log.next += 1;
-        log.entries.push_front(Entry { id, at, took, what });
-        log.entries.truncate(ENTRIES_MAX);
+        log.latest.push_front(Entry { id, at, took, what });
+        log.latest.truncate(ENTRIES_MAX);
     }
 
     /// SLOWLOG.
@@ -59,11 +59,11 @@ impl Slowlog {
                 let count = a.at(2).map_or(Ok(10), integer).ok().filter(|count| *count >= -1);
                 let count = count.ok_or_else(|| err("count should be greater than or equal to -1"))?;
                 let count = usize::try_from(count).unwrap_or(ENTRIES_MAX);
-                Ok(Value::Array(log.entries.iter().take(count).map(entry).collect()))
+                Ok(Value::Array(log.latest.iter().take(count).map(entry).collect()))
             }
-            "len" => Ok(Value::Integer(log.entries.len() as i64)),
+            "len" => Ok(Value::Integer(log.latest.len() as i64)),
             "reset" => {
-                log.entries.clear();
+                log.latest.clear();
                 Ok(Value::Status("OK"))
             }
             _ => Ok(help("SLOWLOG", "GET LEN RESET")),
@@ -76,7 +76,7 @@ impl Slowlog {
         let millis = |entry: &Entry| Value::Integer(entry.took.as_millis() as i64);
         let time = |entry: &Entry| Value::Integer(entry.at as i64);
         let from = log.latency_from;
-        let events: Vec<Entry> = log.entries.iter().filter(|entry| entry.id >= from).cloned().collect();
+        let events: Vec<Entry> = log.latest.iter().filter(|entry| entry.id >= from).cloned().collect();
         match sub {
             "latest" => {
                 let slowest = events.iter().max_by_key(|entry| entry.took);

@@ -212,10 +212,10 @@ impl Stats {
     }
 
     fn write_held_back(&self, text: &mut String) -> std::fmt::Result {
+        type Gauge = (&'static str, &'static str, fn(&HeldBack) -> u64);
         let Ok(of_shards) = self.held_back.lock() else {
             return Ok(());
         };
-        type Gauge = (&'static str, &'static str, fn(&HeldBack) -> u64);
         let gauges: [Gauge; 3] = [
             (
                 "oldest_unrepaired_seconds",

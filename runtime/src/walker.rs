@@ -96,8 +96,8 @@ impl Walker<'_> {
     }
 
     /// The number under which a client goes on at a place.
-    pub fn suspend(&mut self, slot: Slot, after: Option<Bytes>) -> u64 {
-        let cursor = Cursor::new(slot, after.as_deref());
+    pub fn suspend(&self, slot: Slot, after: Option<&Bytes>) -> u64 {
+        let cursor = Cursor::new(slot, after.map(|key| &key[..]));
         if let Some(key) = after {
             self.cursors.keep(cursor, key);
         }

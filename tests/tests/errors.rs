@@ -22,7 +22,6 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
         "an_operation_too_many_is_refused",
     ),
     ("CLOCKSKEW", "an id and a token of tomorrow", "tests/tests/errors.rs", "errors_of_a_cluster"),
-    ("DISKFULL", "every replica's disk is full", "core/tests/cluster.rs", "a_full_disk_refuses_writes"),
     ("TOOLARGE", "a key of more than 64 KiB", "tests/tests/errors.rs", "errors_of_a_cluster"),
     ("BELOWFLOOR", "an eventual write under a floor", "tests/tests/errors.rs", "errors_of_a_cluster"),
     ("CROSSSLOT", "RENAME over two slots", "tests/tests/errors.rs", "errors_of_a_cluster"),

@@ -19,6 +19,7 @@ const REPAIR_ONE_IN: u64 = 8;
 
 #[expect(clippy::struct_excessive_bools, reason = "each marks another turn of the read, and they combine")]
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own about the read")]
 pub(super) struct Read {
     tag: Tag,
     level: Level,

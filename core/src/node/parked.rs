@@ -67,7 +67,10 @@ fn payload(input: &Input) -> usize {
     match input {
         Input::Client { request, .. } => match &request.body {
             Body::Key { key, op } => key.len() + op.payload(),
-            Body::Scan { .. } => 0,
+            Body::Scan { after, wanted, .. } => {
+                let bytes = |key: &Option<bytes::Bytes>| key.as_ref().map_or(0, bytes::Bytes::len);
+                bytes(after) + wanted.low.len() + bytes(&wanted.high)
+            }
         },
         Input::Message(envelope) => envelope.body.payload(),
         _ => 0,

@@ -2,8 +2,8 @@ use super::*;
 use crate::base::{Hlc, NodeId, Record};
 use crate::rules::register::{Effect, evaluate, read_response};
 use alloc::collections::BTreeMap;
+use alloc::format;
 use alloc::string::String;
-use alloc::{format, vec};
 use proptest::prelude::*;
 
 /// Registers of which each operation is one point of time, as strong operations are.
@@ -232,7 +232,7 @@ proptest! {
         let to = |target: &str, replace| {
             Client::new(Sequence::new(Task::Move { source: name("a"), target: name(target), replace, remove: true }))
         };
-        let mut clients = vec![to("b", false), to("c", false), to("d", true)];
+        let mut clients = [to("b", false), to("c", false), to("d", true)];
         let mut latest = 0;
         for (at, (who, write)) in order.into_iter().enumerate() {
             match clients.get_mut(who) {

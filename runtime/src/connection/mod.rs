@@ -5,7 +5,7 @@ mod pipeline;
 mod sequence;
 
 use crate::clients::{Client, Name};
-use crate::commands::{Action, Walk, Worded, err, find, parse, wrong_arity};
+use crate::commands::{Action, Command, Walk, Worded, err, find, parse, wrong_arity};
 use crate::reply::Shape;
 use crate::resp::{Args, Decoder, Value};
 use crate::scan;
@@ -312,7 +312,7 @@ impl Connection {
 /// IDEMPOTENT is for what a retry must not do again. Each key keeps the answers of its own operations: those of several
 /// keys are found key by key. A sequence has no one register that could remember how far it came.
 fn may_be_retried(args: &Args<'_>, action: &Action) -> Result<(), Value> {
-    let writes = find(&args[0]).is_some_and(|command| command.writes());
+    let writes = find(&args[0]).is_some_and(Command::writes);
     match action {
         Action::One(..) | Action::Many(..) if writes => Ok(()),
         Action::Sequence(..) => {
