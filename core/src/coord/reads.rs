@@ -17,7 +17,6 @@ const GRACE_MS: u64 = 30;
 /// One in so many eventual reads asks all replicas, to repair stale ones.
 const REPAIR_ONE_IN: u64 = 8;
 
-#[expect(clippy::struct_excessive_bools, reason = "each marks another turn of the read, and they combine")]
 #[derive(Debug, Clone)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own about the read")]
 pub(super) struct Read {
