@@ -3,6 +3,7 @@
 //! the state without them is durable.
 
 use super::log::{self, End, PAGE, Place, Segment};
+use super::purpose::MANIFEST;
 use super::table::{Table, TableMeta};
 use super::values::ValueMeta;
 use super::{Purpose, Store, StoreCx, StoreEvent, wal_file};
@@ -15,7 +16,6 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-pub(super) const MANIFEST: FileName = FileName::new(FileKind::Manifest, 0);
 /// Pages after which the edit log is replaced by one edit, if that is much shorter.
 const PAGES_MAX: u64 = 64;
 

@@ -7,6 +7,7 @@ use super::levels::{self, Choice};
 use super::manifest::{Install, InstallKind};
 use super::memtable::{Memtable, Position};
 use super::pointer::Pointer;
+use super::purpose::MergeKind;
 use super::table::{Builder, Table, TableMeta};
 use super::values::{self, Placed, Placing, ValueFile, ValueWriter};
 use super::{Purpose, Store, StoreCx};
@@ -22,12 +23,6 @@ use bytes::Bytes;
 /// Bytes merged and written per step, and entries looked at.
 const PIECE: usize = 256 << 10;
 const PIECE_ENTRIES: usize = 4096;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum MergeKind {
-    Flush,
-    Compaction,
-}
 
 #[derive(Debug, Clone)]
 enum Source {

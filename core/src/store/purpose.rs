@@ -1,9 +1,17 @@
 //! What the disk operations in flight are for, and what becomes of those that fail.
 
 use super::ReadToken;
-use super::manifest::MANIFEST;
-use super::merge::MergeKind;
-use crate::io::{DiskErrorKind, DiskOp, FileName};
+use crate::io::{DiskErrorKind, DiskOp, FileKind, FileName};
+
+/// The store's list of its files.
+pub(super) const MANIFEST: FileName = FileName::new(FileKind::Manifest, 0);
+
+/// The two merges that may run at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum MergeKind {
+    Flush,
+    Compaction,
+}
 
 /// What a disk operation in flight is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,7 +2,8 @@
 
 use super::entry::{self, Rank};
 use super::log::Segment;
-use super::manifest::{MANIFEST, ManifestTail, State};
+use super::manifest::{ManifestTail, State};
+use super::purpose::MANIFEST;
 use super::table::{FOOTER, Footer, Table, TableMeta};
 use super::values::{self, HEADER, ValueMeta};
 use super::wal::{self, Replayed};

@@ -2,7 +2,7 @@
 //! that flushes and compactions, which free more than they take, can go on. New values are refused until there is room for
 //! the reserve again; reads and deletes go on.
 
-use super::merge::MergeKind;
+use super::purpose::MergeKind;
 use super::{FULL_RETRY_MS, Purpose, Store, StoreCx};
 use crate::io::{DiskOp, DiskResult, FileKind, FileName};
 

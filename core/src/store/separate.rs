@@ -1,7 +1,8 @@
 //! The values of a merge: large ones are written to a value file, and those that stand in a condemned one are written anew.
 
-use super::merge::{Merge, MergeKind};
+use super::merge::Merge;
 use super::pointer::Pointer;
+use super::purpose::MergeKind;
 use super::values::ValueWriter;
 use super::{Purpose, Store, StoreCx};
 use crate::io::{DiskOp, DiskResult};

@@ -148,10 +148,10 @@ fn what_verification_passes_starts_and_what_does_not_start_is_told() {
 fn without_a_manifest_each_table_is_read_for_itself() {
     let (mut engine, whole) = at_rest(14);
     let table = engine.store.levels.all().next().expect("a table").meta.clone();
-    engine.disk.lose(crate::store::manifest::MANIFEST);
+    engine.disk.lose(crate::store::purpose::MANIFEST);
     engine.disk.flip(table.file(), 40);
     let findings = verify(&engine.disk, false);
-    assert_eq!(damaged_files(&findings), [crate::store::manifest::MANIFEST, table.file()]);
+    assert_eq!(damaged_files(&findings), [crate::store::purpose::MANIFEST, table.file()]);
     assert!(findings.tables >= whole.tables);
 }
 

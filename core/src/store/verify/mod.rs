@@ -4,7 +4,8 @@
 mod table;
 
 use super::log::{self, Segment};
-use super::manifest::{MANIFEST, State};
+use super::manifest::State;
+use super::purpose::MANIFEST;
 use super::table::{FOOTER, Footer, Table, TableMeta};
 use super::values::{HEADER, check_header};
 use super::{wal, wal_file};
