@@ -151,7 +151,12 @@ fn causes(witnesses: &[Witness]) -> Result<(), String> {
 
 /// Whether the operation made the version that its answer names.
 fn writes(operation: &Operation) -> bool {
-    operation.function != Function::Get && operation.outcome != Outcome::Ok(Answer::Applied(false))
+    match (&operation.function, &operation.outcome) {
+        (Function::Get, _) | (_, Outcome::Ok(Answer::Applied(false))) => false,
+        // Refused for what the key holds: the version is the one that it saw.
+        (Function::Incr(_) | Function::Append(_), Outcome::Ok(Answer::Done)) => false,
+        _ => true,
+    }
 }
 
 fn line(witness: &Witness) -> String {

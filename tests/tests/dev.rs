@@ -176,7 +176,7 @@ fn what_is_in_the_way_is_named_and_nothing_is_made() {
         (&["dev", "--consistency", "weak"], "--consistency weak"),
         (&["dev", "--nonsense"], "--nonsense"),
         (&["serve"], "serve"),
-        (&[], "dev or node"),
+        (&[], "dev, node"),
     ] {
         let said = refused(arguments, &[]);
         assert!(said.contains(words), "{said}");

@@ -37,6 +37,10 @@ pub(super) struct Hints {
     cursor: Option<(NodeId, Bytes)>,
     /// The hints of earlier lives are in the index.
     loaded: bool,
+    /// The page of them that is being read: where it begins, and whether after that key.
+    reading: Option<(RecordKey, bool)>,
+    /// A page that could not be read, and is tried again.
+    again: Option<(RecordKey, bool)>,
 }
 
 #[derive(Debug, Clone)]
@@ -146,6 +150,7 @@ impl Replica {
 
     fn read_hint_page(&mut self, rx: &mut ReplicaCx<'_, '_>, from: RecordKey, exclusive: bool) {
         let end = RecordKey { slot: Slot(HINT_SLOT.0 + 1), key: Bytes::new() };
+        self.hints.reading = Some((from.clone(), exclusive));
         let token = rx.with_store(|store, cx| store.scan(cx, from, exclusive, Some(end), PAGE, 1 << 20));
         self.reads.insert(token, Read::HintPage);
     }
@@ -179,6 +184,9 @@ impl Replica {
     ) {
         let &Incoming { from, request } = incoming;
         let (slot, ballot) = (slot_of(&key), record.ballot);
+        if rx.store.admit().is_err() {
+            return Self::refuse(rx, from, request, Refusal::Overloaded);
+        }
         let kept = if planted::on(Bug::W2HintNotStored) {
             Some(Lsn(0))
         } else {
@@ -191,7 +199,12 @@ impl Replica {
         }
     }
 
-    /// Keeps a record for `target`; `None` when there is no room, or when the record comes too late: then the comparison of
+    /// A page of the hints of earlier lives cannot be read: a disk that fails for a while must not make them forgotten.
+    pub(super) fn on_hint_page_unreadable(&mut self) {
+        self.hints.again = self.hints.reading.take();
+    }
+
+    /// Keeps a record for `target`, on a full disk, too: it has been acknowledged. `None` when there is no room, or when the record comes too late: then the comparison of
     /// the replicas (G1) finds what is missing where.
     pub fn keep_hint(
         &mut self,
@@ -204,7 +217,7 @@ impl Replica {
             rx.cx.count(Counter::HintRefusedClosed);
             return None;
         }
-        if self.hints.index.len() >= HINTS_MAX || rx.store.admit().is_err() {
+        if self.hints.index.len() >= HINTS_MAX {
             return None;
         }
         rx.cx.count(Counter::HintStored);
@@ -242,6 +255,9 @@ impl Replica {
             return;
         }
         self.hints.next_tick = Some(now.plus_ms(TICK_MS));
+        if let Some((from, exclusive)) = self.hints.again.take() {
+            self.read_hint_page(rx, from, exclusive);
+        }
         self.hints.busy.retain(|_, until| *until > now);
         let busy = &self.hints.busy;
         self.hints
@@ -262,7 +278,7 @@ impl Replica {
 
     /// When hints are to be looked at again; `None` while there are none.
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.hints.next_tick.filter(|_| !self.hints.index.is_empty())
+        self.hints.next_tick.filter(|_| !self.hints.index.is_empty() || self.hints.again.is_some())
     }
 
     /// An answer to a delivery; false if `request` is none of this machine's.

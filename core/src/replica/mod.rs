@@ -195,6 +195,7 @@ impl Replica {
                 self.queues.remove(&key);
             }
             Some(Read::Walk(_)) => self.marks.walks -= 1,
+            Some(Read::HintPage) => self.on_hint_page_unreadable(),
             // What the node has refused for good is not known any more: it must not answer.
             Some(Read::MarkPage) => rx.events.push(ReplicaEvent::MarksLost),
             _ => {}
