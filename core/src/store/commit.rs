@@ -36,6 +36,10 @@ impl Store {
             self.levels_changed = true;
             self.start_install(cx);
         }
+        if self.barred.values().any(|until| *until <= cx.now.mono) {
+            self.barred.retain(|_, until| *until > cx.now.mono);
+            self.levels_changed = true;
+        }
         self.prepare_segment(cx, self.options.wal_segment_bytes);
         self.prepare_reserve(cx);
         self.sync_log_if_due(cx);

@@ -101,7 +101,7 @@ impl Store {
             return None;
         }
         let metas = self.levels.metas();
-        let is_barred = |number| self.damaged.contains_key(&number);
+        let is_barred = |number| self.barred.contains_key(&number);
         let (choice, in_place) = choose(&metas, is_barred, |meta| self.collectable.of(meta))?;
         if in_place {
             for meta in metas[choice.level].iter().filter(|meta| choice.inputs.contains(&meta.number)) {

@@ -174,8 +174,8 @@ impl Store {
 
     fn start_compaction(&mut self, cx: &mut StoreCx<'_>) {
         let base = 4 * self.options.memtable_bytes as u64;
-        let damaged = &self.damaged;
-        let is_damaged = |number| damaged.contains_key(&number);
+        let barred = &self.barred;
+        let is_damaged = |number| barred.contains_key(&number);
         // Space is won back in turn with the levels' own work.
         self.values_turn = !self.values_turn;
         let choice = levels::choose(&self.levels.metas(), base, is_damaged);

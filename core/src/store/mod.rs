@@ -213,6 +213,8 @@ pub struct Store {
     values_turn: bool,
     /// Blocks that cannot be read, by table.
     damaged: BTreeMap<u64, BTreeSet<BlockAt>>,
+    /// Tables that no merge takes up until then, because a block of theirs could not be read. A disk may recover.
+    barred: BTreeMap<u64, Instant>,
     /// Slots dropped while the log still holds entries of theirs, up to these groups.
     dropped: Vec<(u16, u64)>,
     /// Descriptions of the first of them.
@@ -284,6 +286,7 @@ impl Store {
             values: ValueFiles::default(),
             values_turn: false,
             damaged: BTreeMap::new(),
+            barred: BTreeMap::new(),
             dropped: Vec::new(),
             described: Vec::new(),
             collectable: Collectable::default(),
@@ -407,7 +410,10 @@ impl Store {
             return Err(Pressure::Full);
         }
         let lagging = self.frozen.len() >= FROZEN_MAX && self.active.bytes() >= self.options.memtable_bytes;
-        let is_deep = self.levels.runs()[0].len() >= commit::STOP_FROM;
+        // What damage keeps from being merged must not stop the writers for ever.
+        let top = &self.levels.runs()[0];
+        let is_stuck = |table: &Arc<table::Table>| self.damaged.contains_key(&table.meta.number);
+        let is_deep = top.len() >= commit::STOP_FROM && !top.iter().any(is_stuck);
         let is_busy =
             lagging || is_deep || self.pending.len() > PENDING_BYTES_MIN.max(self.options.memtable_bytes / 2);
         if is_busy { Err(Pressure::Busy) } else { Ok(()) }
@@ -415,7 +421,8 @@ impl Store {
 
     /// When `commit` wants to be called again at the latest (interval durability, a full disk).
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.sync_due.into_iter().chain(self.full_until).chain(self.scrub_deadline()).min()
+        let barred = self.barred.values().copied();
+        self.sync_due.into_iter().chain(self.full_until).chain(self.scrub_deadline()).chain(barred).min()
     }
 
     /// Live tables and their bytes.

@@ -12,6 +12,9 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use bytes::Bytes;
 
+/// Milliseconds until a table with a block that could not be read is taken up by a merge again.
+const BARRED_MS: u64 = 10_000;
+
 /// The best entry found so far.
 #[derive(Debug, Clone)]
 pub(super) struct Best {
@@ -344,6 +347,7 @@ impl Store {
         at: BlockAt,
         reason: String,
     ) {
+        self.barred.insert(table.meta.number, cx.now.mono.plus_ms(BARRED_MS));
         if self.damaged.entry(table.meta.number).or_default().insert(at) {
             let (first, last) = table.span(at);
             let file = table.meta.file();

@@ -112,6 +112,7 @@ impl Store {
     /// Forgets the damage of a table that is gone.
     pub(super) fn forget_damage(&mut self, number: u64) {
         self.damaged.remove(&number);
+        self.barred.remove(&number);
         self.described.retain(|damage| damage.file.number != number);
     }
 
