@@ -116,7 +116,7 @@ fn expired_for_good(key: &str, witnesses: &[&Witness]) -> Result<(), String> {
 fn causes(witnesses: &[Witness]) -> Result<(), String> {
     let judged = || witnesses.iter().filter(|witness| is_judged(witness));
     let (mut made, mut shared) = (BTreeSet::new(), BTreeSet::new());
-    for witness in judged().filter(|witness| writes(&witness.operation)) {
+    for witness in judged().filter(|witness| makes(&witness.operation)) {
         let place = (&witness.operation.key, witness.version);
         if !made.insert(place) {
             shared.insert(place);
@@ -130,7 +130,7 @@ fn causes(witnesses: &[Witness]) -> Result<(), String> {
     let operations = judged().filter(|witness| known(witness)).map(|witness| {
         let name = witness.version.unwrap_or_default().to_string().into_bytes();
         let mut operation = witness.operation.clone();
-        if writes(&operation) {
+        if makes(&operation) {
             operation.function = Function::Put { value: name, ttl_ms: None };
             operation.outcome = Outcome::Ok(Answer::Done);
         } else {
@@ -147,6 +147,13 @@ fn causes(witnesses: &[Witness]) -> Result<(), String> {
         }
         Ok(None) | Err(_) => Ok(()),
     }
+}
+
+/// Whether the operation certainly made the version that its answer names: a blind deletion that became a round may have
+/// found nothing, and then names what it found.
+fn makes(operation: &Operation) -> bool {
+    let is_blind = operation.function == Function::Delete && operation.outcome == Outcome::Ok(Answer::Done);
+    writes(operation) && !is_blind
 }
 
 /// Whether the operation made the version that its answer names.
