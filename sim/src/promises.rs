@@ -159,9 +159,10 @@ fn makes(operation: &Operation) -> bool {
 /// Whether the operation made the version that its answer names.
 fn writes(operation: &Operation) -> bool {
     match (&operation.function, &operation.outcome) {
-        (Function::Get, _) | (_, Outcome::Ok(Answer::Applied(false))) => false,
-        // Refused for what the key holds: the version is the one that it saw.
-        (Function::Incr(_) | Function::Append(_), Outcome::Ok(Answer::Done)) => false,
+        // Refused for what the key holds, a number's or a text's change names the version that it saw.
+        (Function::Get, _)
+        | (_, Outcome::Ok(Answer::Applied(false)))
+        | (Function::Incr(_) | Function::Append(_), Outcome::Ok(Answer::Done)) => false,
         _ => true,
     }
 }
