@@ -38,14 +38,7 @@ pub fn finish(world: &mut World) -> Result<(), String> {
     }
     let until = world.now + PATIENCE_MS * MS;
     wait(world, until, "all hints are delivered", no_hints)?;
-    for (at, key) in keys.iter().enumerate() {
-        read_everywhere(world, key, level_of(world, at))?;
-        if level_of(world, at) == Level::Strong {
-            converge(world, key)?;
-        } else {
-            survive(world, key)?;
-        }
-    }
+    agree(world, &keys)?;
     collect(world, &keys)?;
     let settled = keys.iter().enumerate().filter(|(at, _)| level_of(world, *at) == Level::Strong);
     let settled: Vec<Bytes> = settled.map(|(_, key)| key.clone()).collect();
@@ -64,6 +57,11 @@ fn collect(world: &mut World, keys: &[Bytes]) -> Result<(), String> {
             .all(|machine| machine.node.as_ref().is_some_and(|node| node.probe().garbage == 0))
     };
     wait(world, until, "all tombstones are collected", is_clean)?;
+    agree(world, keys)
+}
+
+/// Every node answers every key, and the copies are what the key's level promises.
+fn agree(world: &mut World, keys: &[Bytes]) -> Result<(), String> {
     for (at, key) in keys.iter().enumerate() {
         read_everywhere(world, key, level_of(world, at))?;
         if level_of(world, at) == Level::Strong {

@@ -136,6 +136,22 @@ pub enum DiskOp {
     SyncDir,
 }
 
+impl DiskOp {
+    /// The file that it is about, under its new name; `None` for an operation on the directory.
+    pub fn file(&self) -> Option<FileName> {
+        match self {
+            Self::Create { file, .. }
+            | Self::Write { file, .. }
+            | Self::Read { file, .. }
+            | Self::Sync { file }
+            | Self::Truncate { file, .. }
+            | Self::Remove { file } => Some(*file),
+            Self::Rename { to, .. } => Some(*to),
+            Self::List | Self::SyncDir => None,
+        }
+    }
+}
+
 /// A file and its length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileInfo {

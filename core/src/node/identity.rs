@@ -159,7 +159,7 @@ impl Identity {
             for op in stage {
                 self.tickets += 1;
                 let ticket = Ticket(self.tickets);
-                self.in_flight.insert(ticket, file_of(&op));
+                self.in_flight.insert(ticket, op.file().unwrap_or(IDENTITY));
                 out.push(Output::Disk { ticket, op });
             }
         }
@@ -348,19 +348,6 @@ impl Ceiling {
             start: StartNumber(u32::from_le_bytes(body[16..20].try_into().ok()?)),
             hlc: Hlc(u64::from_le_bytes(body[20..28].try_into().ok()?)),
         })
-    }
-}
-
-fn file_of(op: &DiskOp) -> FileName {
-    match op {
-        DiskOp::Create { file, .. }
-        | DiskOp::Write { file, .. }
-        | DiskOp::Read { file, .. }
-        | DiskOp::Sync { file }
-        | DiskOp::Truncate { file, .. }
-        | DiskOp::Remove { file } => *file,
-        DiskOp::Rename { to, .. } => *to,
-        DiskOp::List | DiskOp::SyncDir => IDENTITY,
     }
 }
 

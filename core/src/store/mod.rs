@@ -47,7 +47,7 @@ use manifest::{Install, ManifestTail};
 use memtable::{Held, Memtable};
 use merge::Merge;
 pub use options::{Durability, StoreOptions, StoreStats};
-use purpose::{OnFailure, Purpose, file_of};
+use purpose::{MANIFEST, OnFailure, Purpose};
 use reads::GetJob;
 use recovery::Recovery;
 use reserve::Reserve;
@@ -367,7 +367,7 @@ impl Store {
     fn disk(&mut self, cx: &mut StoreCx<'_>, purpose: Purpose, op: DiskOp) {
         self.tickets += 1;
         let ticket = Ticket(self.tickets);
-        self.purposes.insert(ticket, (purpose, file_of(&op)));
+        self.purposes.insert(ticket, (purpose, op.file().unwrap_or(MANIFEST)));
         cx.out.push(Output::Disk { ticket, op });
     }
 

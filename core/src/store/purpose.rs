@@ -1,7 +1,7 @@
 //! What the disk operations in flight are for, and what becomes of those that fail.
 
 use super::ReadToken;
-use crate::io::{DiskErrorKind, DiskOp, FileKind, FileName};
+use crate::io::{DiskErrorKind, FileKind, FileName};
 
 /// The store's list of its files.
 pub(super) const MANIFEST: FileName = FileName::new(FileKind::Manifest, 0);
@@ -84,18 +84,4 @@ pub(super) enum OnFailure {
     Handled,
     /// A failed write or sync leaves the bytes undefined: the store stops.
     Fatal,
-}
-
-/// The file that an operation is about; the manifest for those about the directory.
-pub(super) fn file_of(op: &DiskOp) -> FileName {
-    match op {
-        DiskOp::Create { file, .. }
-        | DiskOp::Write { file, .. }
-        | DiskOp::Read { file, .. }
-        | DiskOp::Sync { file }
-        | DiskOp::Truncate { file, .. }
-        | DiskOp::Remove { file } => *file,
-        DiskOp::Rename { to, .. } => *to,
-        DiskOp::List | DiskOp::SyncDir => MANIFEST,
-    }
 }
