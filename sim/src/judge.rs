@@ -84,17 +84,12 @@ fn level_of(world: &World, at: usize) -> Level {
 /// supersede an eventual write that it could not see.
 fn survive(world: &mut World, key: &Bytes) -> Result<(), String> {
     let settled = world.monitor.saw_a_round(key);
-    let written = |witness: &&Witness| {
-        let operation = &witness.operation;
-        let demanded = !settled || operation.level > Judged::Eventual;
-        operation.key == key[..] && operation.function != Function::Get && demanded
-    };
-    let acknowledged = world.witnesses.iter().filter(written).filter_map(|witness| witness.version).max();
+    let acknowledged = newest_demanded(world, key, settled, Stamp::upto(Hlc(u64::MAX)));
     let mut held = Stamp::ZERO;
     for node in 0..world.machines.len() {
         let version = version_of(&ask(world, node, Level::Eventual, key)?).unwrap_or_default();
         // What was collected may have been a deletion; the watermark says no more than that it is gone (G2).
-        if !version.is_bound() || may_be_gone(world, key, version) {
+        if !version.is_bound() || may_be_gone(world, key, settled, version) {
             held = held.max(version);
         }
     }
@@ -106,18 +101,31 @@ fn survive(world: &mut World, key: &Bytes) -> Result<(), String> {
     }
 }
 
-/// Whether the newest write of `key` that was acknowledged, at or below `upto`, may have left nothing: it was a deletion, or
-/// of a value that expires, or something of the kind with an unknown outcome may have come after it.
-fn may_be_gone(world: &World, key: &Bytes, upto: Stamp) -> bool {
+fn writes<'a>(world: &'a World, key: &'a Bytes) -> impl Iterator<Item = &'a Witness> {
+    let of_key = world.witnesses.iter().filter(|witness| witness.operation.key == key[..]);
+    of_key.filter(|witness| witness.operation.function != Function::Get)
+}
+
+/// The version of the newest write at or below `upto` that must have left its trace.
+fn newest_demanded(world: &World, key: &Bytes, settled: bool, upto: Stamp) -> Option<Stamp> {
+    let demanded = |witness: &&Witness| !settled || witness.operation.level > Judged::Eventual;
+    let versions = writes(world, key).filter(demanded).filter_map(|witness| witness.version);
+    versions.filter(|version| *version <= upto).max()
+}
+
+/// Whether what stands of `key` at `upto` may be nothing: its newest write that must have left a trace was a deletion or of
+/// a value that expires; or a later one was, which may have been superseded, too; or one with an unknown outcome.
+fn may_be_gone(world: &World, key: &Bytes, settled: bool, upto: Stamp) -> bool {
     let leaves_nothing =
         |function: &Function| matches!(function, Function::Delete | Function::Put { ttl_ms: Some(_), .. });
-    let of_key = || world.witnesses.iter().filter(|witness| witness.operation.key == key[..]);
-    let writes = of_key().filter(|witness| witness.operation.function != Function::Get);
-    let known = writes.filter(|witness| witness.version.is_some_and(|version| version <= upto));
-    let newest = known.max_by_key(|witness| witness.version);
-    let unknown = of_key().filter(|witness| witness.operation.outcome == Outcome::Unknown);
-    newest.is_none_or(|witness| leaves_nothing(&witness.operation.function))
-        || unknown.into_iter().any(|witness| leaves_nothing(&witness.operation.function))
+    let newest = newest_demanded(world, key, settled, upto);
+    // A condition that did not hold names the version it found: it counts with the write that made the version.
+    let last = |witness: &&Witness| match witness.version {
+        Some(version) => version <= upto && newest.is_none_or(|newest| version >= newest),
+        None => witness.operation.outcome == Outcome::Unknown,
+    };
+    newest.is_none()
+        || writes(world, key).filter(last).any(|witness| leaves_nothing(&witness.operation.function))
 }
 
 fn no_hints(world: &World) -> bool {

@@ -22,6 +22,8 @@ pub struct Monitor {
     asked: HashMap<(NodeId, NodeId, RequestId), Asked>,
     /// (b) The highest ballot that a node has acknowledged or shown for a key: what it holds never falls, crashes included.
     shown: BTreeMap<(NodeId, Bytes), Stamp>,
+    /// Who has shown a record: a node that sees a majority show it knows it to be chosen, and tells itself so unseen.
+    holders: HashMap<(Bytes, Stamp), Vec<NodeId>>,
     /// (c) The highest promise of a node, in this life or an earlier one.
     promised: BTreeMap<(NodeId, Bytes), Stamp>,
     /// The operations in the past of a record, with the ballots at which they were applied.
@@ -151,6 +153,7 @@ impl Monitor {
             located: HashMap::new(),
             asked: HashMap::new(),
             shown: BTreeMap::new(),
+            holders: HashMap::new(),
             promised: BTreeMap::new(),
             pasts: HashMap::new(),
             values: HashMap::new(),
@@ -435,7 +438,10 @@ impl Monitor {
         let held = asked.held.is_some_and(|held| held < asked.ballot);
         let known = self.shown.get(&place).copied().unwrap_or_default();
         let bound = matches!(asked.kind, Kind::Accept | Kind::Weak | Kind::Repair);
-        if held && known < asked.ballot && asked.ballot < asked.promised && bound {
+        let place_of_record = (asked.key.clone(), asked.ballot);
+        let chosen = asked.kind == Kind::Repair
+            && self.holders.get(&place_of_record).is_some_and(|holders| holders.len() >= self.majority);
+        if held && known < asked.ballot && asked.ballot < asked.promised && bound && !chosen {
             return Err(format!(
                 "{:?}: {node} acknowledged ballot {} of {:?} under its promise {}",
                 asked.kind, asked.ballot, asked.key, asked.promised
@@ -507,6 +513,10 @@ impl Monitor {
             Some(record) => record.ballot,
             None => ballot,
         };
+        let holders = self.holders.entry((asked.key.clone(), shown)).or_default();
+        if !holders.contains(&node) {
+            holders.push(node);
+        }
         let held = self.shown.entry((node, asked.key.clone())).or_default();
         if shown < *held {
             return Err(format!("{node} held ballot {held} of {:?} and now shows {shown}", asked.key));

@@ -96,11 +96,12 @@ pub fn check(witnesses: &[Witness], slack: u64, locate: Locate<'_>) -> Result<()
 
 /// G2: a key that holds nothing names its watermark instead of a version. It stands with the highest version at or below
 /// that which any answer has named: nothing has been written there since. What came to nobody's knowledge can be placed
-/// without a version. An eventual write of a lasting value does not count: what was collected had superseded it unseen,
-/// or a strong operation has named its version, too.
+/// without a version. An eventual write of a lasting value does not count, nor an eventual read of it: what was collected had
+/// superseded it unseen, or a strong operation has named its version, too.
 fn collected(witnesses: &[&Witness], watermark: Stamp) -> Stamp {
     let may_be_unseen = |witness: &&&Witness| {
-        let lasting = matches!(witness.operation.function, Function::Put { ttl_ms: None, .. });
+        let lasting =
+            matches!(witness.operation.function, Function::Get | Function::Put { ttl_ms: None, .. });
         lasting && witness.operation.level == Level::Eventual
     };
     let named = witnesses.iter().filter(|witness| !may_be_unseen(witness));

@@ -50,23 +50,31 @@ fn tells(witness: &Witness) -> bool {
     witness.operation.level == Level::Strong || witness.operation.function == Function::Get
 }
 
-/// Durability, no resurrection: what was acknowledged or seen before an operation began is seen by it, or something newer.
+/// Durability, no resurrection: what was acknowledged or seen before an operation began is seen by it, or something newer. That
+/// a key holds nothing up to a watermark (G2) is no version: a replica that has not raised it yet still names the deletion
+/// below it. But no value at or below a watermark is ever seen again.
 fn in_time(key: &str, witnesses: &[&Witness]) -> Result<(), String> {
     let mut ended: Vec<&Witness> = witnesses.to_vec();
     ended.sort_by_key(|witness| witness.operation.ret);
     let mut begun: Vec<&Witness> = witnesses.iter().copied().filter(|witness| tells(witness)).collect();
     begun.sort_by_key(|witness| witness.operation.call);
-    let (mut next, mut newest) = (0, None::<&Witness>);
+    let (mut next, mut newest, mut watermark) = (0, None::<&Witness>, None::<&Witness>);
     for later in begun {
         while ended.get(next).is_some_and(|earlier| earlier.operation.ret < later.operation.call) {
-            if newest.is_none_or(|newest| ended[next].version > newest.version) {
-                newest = Some(ended[next]);
+            let is_bound = ended[next].version.is_some_and(Stamp::is_bound);
+            let highest = if is_bound { &mut watermark } else { &mut newest };
+            if highest.is_none_or(|highest| ended[next].version > highest.version) {
+                *highest = Some(ended[next]);
             }
             next += 1;
         }
-        if let Some(newest) = newest.filter(|newest| newest.version > later.version) {
+        let collected = watermark.filter(|_| has_value(&later.operation));
+        if let Some(newest) =
+            newest.into_iter().chain(collected).find(|newest| newest.version > later.version)
+        {
             let promise = match newest.operation.function {
                 Function::Delete => "no_resurrection",
+                _ if newest.version.is_some_and(Stamp::is_bound) => "no_resurrection",
                 _ => "durability",
             };
             return Err(format!(
@@ -156,6 +164,14 @@ fn makes(operation: &Operation) -> bool {
     writes(operation) && !is_blind
 }
 
+/// Whether the answer tells of a value.
+fn has_value(operation: &Operation) -> bool {
+    match &operation.outcome {
+        Outcome::Ok(Answer::Value(value)) => value.is_some(),
+        _ => writes(operation) && operation.function != Function::Delete,
+    }
+}
+
 /// Whether the operation made the version that its answer names.
 fn writes(operation: &Operation) -> bool {
     match (&operation.function, &operation.outcome) {
@@ -216,6 +232,20 @@ mod tests {
         delete.operation.function = Function::Delete;
         delete.operation.outcome = Outcome::Ok(Answer::Applied(true));
         assert_eq!(broken(&[delete, witness(2, "k", false, 3, 20, 30)]), "no_resurrection");
+    }
+
+    #[test]
+    fn what_was_collected_stays_away_but_its_deletion_may_be_named() {
+        let mut nothing = witness(1, "k", false, 5, 0, 10);
+        nothing.operation.outcome = Outcome::Ok(Answer::Value(None));
+        nothing.version = Some(Stamp::upto(Hlc(9)));
+        let value = witness(2, "k", false, 7, 20, 30);
+        let mut tombstone = value.clone();
+        tombstone.operation.outcome = Outcome::Ok(Answer::Value(None));
+        assert_eq!(broken(&[nothing.clone(), value]), "no_resurrection");
+        assert_eq!(broken(&[nothing.clone(), tombstone.clone()]), "");
+        let newer = witness(3, "k", true, 8, 0, 10);
+        assert_eq!(broken(&[nothing, tombstone, newer]), "durability", "a watermark hides no version");
     }
 
     #[test]

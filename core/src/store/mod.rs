@@ -411,9 +411,10 @@ impl Store {
         }
         let lagging = self.frozen.len() >= FROZEN_MAX && self.active.bytes() >= self.options.memtable_bytes;
         // What damage keeps from being merged must not stop the writers for ever.
-        let top = &self.levels.runs()[0];
+        let runs = self.levels.runs();
         let is_stuck = |table: &Arc<table::Table>| self.damaged.contains_key(&table.meta.number);
-        let is_deep = top.len() >= commit::STOP_FROM && !top.iter().any(is_stuck);
+        let is_deep =
+            runs[0].len() >= commit::STOP_FROM && !runs.iter().take(2).any(|run| run.iter().any(is_stuck));
         let is_busy =
             lagging || is_deep || self.pending.len() > PENDING_BYTES_MIN.max(self.options.memtable_bytes / 2);
         if is_busy { Err(Pressure::Busy) } else { Ok(()) }
