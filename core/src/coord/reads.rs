@@ -440,8 +440,10 @@ impl Read {
     fn next_step(&self, replicas: &[NodeId], now_ms: u64) -> Step {
         let quorum = majority(replicas.len());
         if self.level == Level::Eventual {
+            // That a fallback node has no hint says nothing of the key.
+            let tells = |(node, ballot): &(NodeId, Stamp)| *ballot != Stamp::ZERO || replicas.contains(node);
             let enough = self.reports.len() + self.refusals.count() >= self.wanted;
-            return if enough && !self.reports.is_empty() { Step::Answer } else { Step::Wait };
+            return if enough && self.reports.iter().any(tells) { Step::Answer } else { Step::Wait };
         }
         if let Some(votes) = self.writing_back {
             return match () {

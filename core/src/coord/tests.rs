@@ -218,6 +218,25 @@ fn an_eventual_read_takes_the_first_answer_even_of_the_node_that_was_late() {
 }
 
 #[test]
+fn that_a_fallback_node_has_no_hint_is_no_answer() {
+    let mut desk = Desk::new(5);
+    let key = desk.key(|replicas| replicas.contains(&NodeId(1)));
+    let replicas = desk.replicas(&key).to_vec();
+    let held = record(1, "held");
+    desk.ask(Level::Eventual, &key, KeyOp::Read);
+    let (request, mut asked) = desk.queries();
+    while asked.iter().all(|(node, _)| replicas.contains(node)) {
+        desk.pass(25);
+        asked.extend(desk.queries().1);
+    }
+    let fallback = asked.last().expect("all replicas are slow").0;
+    desk.answer(fallback, request, Answer::Found { ballot: Stamp::ZERO, record: None });
+    assert!(desk.reply().is_none(), "{fallback} cannot know what the replicas hold");
+    desk.answer(replicas[0], request, found(&held));
+    assert_eq!(value_of(desk.reply()), Some(Bytes::from_static(b"held")));
+}
+
+#[test]
 fn a_hint_counts_only_when_its_node_has_acknowledged_it() {
     let mut desk = Desk::new(5);
     let key = desk.key(|replicas| !replicas.contains(&NodeId(1)));
