@@ -133,7 +133,7 @@ impl Machine {
             start: StartNumber(1),
             epoch: Epoch(1),
             hlc: Hlc(0),
-            body: Message::Ping { ceiling: Hlc(0) },
+            body: Message::Ping { ceiling: Hlc(0), full: false },
         };
         self.input(Input::Message(message));
     }

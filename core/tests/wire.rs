@@ -102,8 +102,8 @@ fn samples() -> Vec<(&'static str, Message)> {
                 wanted: Wanted { low: text("b"), high: Some(text("c")), values: true, ..Wanted::default() },
             },
         ),
-        ("ping", Message::Ping { ceiling: Hlc::from_ms(1_100) }),
-        ("pong", Message::Pong { ceiling: Hlc::from_ms(1_100) }),
+        ("ping", Message::Ping { ceiling: Hlc::from_ms(1_100), full: false }),
+        ("pong", Message::Pong { ceiling: Hlc::from_ms(1_100), full: true }),
         ("answer_promise", answer(Answer::Promise { ballot: stamp(1_000, 3), accepted: Some(record()) })),
         ("answer_accepted", answer(Answer::Accepted { next_granted: true })),
         ("answer_found", answer(Answer::Found { ballot: stamp(1_000, 3), record: None })),
@@ -217,7 +217,7 @@ fn readable(frame: &[u8]) -> String {
 
 /// The body behind the envelope's own fields.
 fn body_of(message: Message) -> String {
-    let at = frame(Message::Ping { ceiling: Hlc(0) }).len() - 2;
+    let at = frame(Message::Ping { ceiling: Hlc(0), full: false }).len() - 3;
     frame(message)[at..].iter().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"))
 }
 
@@ -402,8 +402,8 @@ fn any_message() -> impl Strategy<Value = Message> {
         (request(), slot(), after(), any::<u32>(), wanted()).prop_map(
             |(request, slot, after, limit, wanted)| Message::Scan { request, slot, after, limit, wanted }
         ),
-        ceiling().prop_map(|ceiling| Message::Ping { ceiling }),
-        ceiling().prop_map(|ceiling| Message::Pong { ceiling }),
+        (ceiling(), any::<bool>()).prop_map(|(ceiling, full)| Message::Ping { ceiling, full }),
+        (ceiling(), any::<bool>()).prop_map(|(ceiling, full)| Message::Pong { ceiling, full }),
         (request(), proptest::sample::select(answers()))
             .prop_map(|(request, answer)| Message::Answer { request, answer }),
         (request(), found, proptest::option::of((slot(), after()))).prop_map(|(request, records, next)| {

@@ -273,7 +273,7 @@ mod tests {
             start: StartNumber(1),
             epoch: Epoch(1),
             hlc: Hlc(1),
-            body: Message::Ping { ceiling: Hlc(1) },
+            body: Message::Ping { ceiling: Hlc(1), full: false },
         };
         let send = |peers: &mut Peers| {
             peers.send(to, &frame);

@@ -21,6 +21,12 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
         "core/tests/cluster.rs",
         "an_operation_too_many_is_refused",
     ),
+    (
+        "DISKFULL",
+        "the disks of two of three nodes are full",
+        "core/src/coord/tests.rs",
+        "where_a_majority_has_no_room_only",
+    ),
     ("CLOCKSKEW", "an id and a token of tomorrow", "tests/tests/errors.rs", "errors_of_a_cluster"),
     ("TOOLARGE", "a key of more than 64 KiB", "tests/tests/errors.rs", "errors_of_a_cluster"),
     ("BELOWFLOOR", "an eventual write under a floor", "tests/tests/errors.rs", "errors_of_a_cluster"),

@@ -107,6 +107,8 @@ counters! {
     EndedTimeout = "ended_timeout",
     /// An operation ended OVERLOADED.
     EndedOverloaded = "ended_overloaded",
+    /// An operation ended DISKFULL.
+    EndedDiskFull = "ended_disk_full",
     /// A request below the floor of its key space was refused.
     BelowFloor = "below_floor",
     /// A peer was suspected to be down.

@@ -22,6 +22,7 @@ use crate::io::Tag;
 use crate::rules::context::Cx;
 use crate::rules::latency::Latency;
 use crate::rules::liveness::Liveness;
+use crate::rules::quorum::majority;
 use crate::rules::register::is_blind;
 use crate::rules::ring::SlotTable;
 use crate::rules::slots::slot_of;
@@ -182,6 +183,9 @@ impl Coord {
         if matches!(op, KeyOp::Read) {
             return self.read(cx, tag, level, key, deadline);
         }
+        if has_no_room(cx, level, &key, &op) {
+            return self.reply(cx, tag, Err(Failure::DiskFull));
+        }
         match (idempotency, level) {
             (None, Level::Eventual | Level::Causal) if is_blind(&op) => {
                 self.weak(cx, tag, level, key, op, deadline);
@@ -250,6 +254,7 @@ impl Coord {
             Err(Failure::Unavailable) => cx.cx.count(Counter::EndedUnavailable),
             Err(Failure::Timeout) => cx.cx.count(Counter::EndedTimeout),
             Err(Failure::Overloaded) => cx.cx.count(Counter::EndedOverloaded),
+            Err(Failure::DiskFull) => cx.cx.count(Counter::EndedDiskFull),
             _ => {}
         }
         cx.events.push(CoordEvent::Reply { tag, reply: Reply { session: cx.cx.clock.last(), result } });
@@ -322,6 +327,20 @@ fn is_too_large(key: &Bytes, op: &KeyOp) -> bool {
 /// How many of `replicas` are believed to be up.
 fn alive(cx: &CoordCx<'_, '_>, replicas: &[NodeId]) -> usize {
     replicas.iter().filter(|node| cx.liveness.is_alive(**node)).count()
+}
+
+/// Whether the disks of so many replicas are full that nothing but a deletion can be acknowledged. Said before anything is
+/// sent, and so for certain; what finds out later that there is no room ends as unknown.
+fn has_no_room(cx: &CoordCx<'_, '_>, level: Level, key: &Bytes, op: &KeyOp) -> bool {
+    if !cx.liveness.is_any_full() {
+        return false;
+    }
+    let (_, replicas) = slot_and_replicas(cx.table, key);
+    let is_weak = level == Level::Eventual && is_blind(op);
+    let wanted = if is_weak { 1 } else { majority(replicas.len()) };
+    let grows = !matches!(op, KeyOp::Delete { .. });
+    let with_room = replicas.iter().filter(|node| cx.liveness.has_room(**node)).count();
+    grows && with_room < wanted && alive(cx, replicas) >= wanted
 }
 
 fn slot_and_replicas<'t>(table: &'t SlotTable, key: &Bytes) -> (Slot, &'t [NodeId]) {

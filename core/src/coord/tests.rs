@@ -329,6 +329,34 @@ fn forwarded_work_is_bounded() {
 }
 
 #[test]
+fn where_a_majority_has_no_room_only_deletions_are_sent() {
+    let mut desk = Desk::new(3);
+    let key = desk.key(|replicas| replicas.len() == 3);
+    let delete = KeyOp::Delete { want_old: false };
+    desk.liveness.set_full(NodeId(2), true);
+    desk.ask(Level::Strong, &key, set("fits"));
+    assert!(!desk.sent().is_empty(), "two have room");
+    desk.liveness.set_full(NodeId(3), true);
+    for level in [Level::Strong, Level::Causal] {
+        desk.ask(level, &key, set("too much"));
+        assert_eq!(desk.reply(), Some(Err(Failure::DiskFull)));
+        assert_eq!(desk.sent(), [], "and so it is certain that nothing is applied");
+    }
+    let other = desk.key(|replicas| replicas.len() == 3 && replicas[0] == NodeId(1));
+    desk.ask(Level::Causal, &other, delete);
+    assert_eq!(desk.sent().len(), 3, "a deletion makes room");
+    desk.ask(Level::Eventual, &other, set("one has room"));
+    assert_eq!(desk.sent().len(), 3);
+    desk.liveness.set_full(NodeId(1), true);
+    desk.ask(Level::Eventual, &other, set("nobody has"));
+    assert_eq!(desk.sent(), []);
+    desk.liveness.set_full(NodeId(2), false);
+    desk.ask(Level::Eventual, &other, set("one has room again"));
+    assert_eq!(desk.sent().len(), 3);
+    assert_eq!(desk.counters.value(Counter::EndedDiskFull), 3);
+}
+
+#[test]
 fn a_settled_coordinator_needs_one_round_trip() {
     let mut desk = Desk::new(3);
     let key = desk.key(|replicas| replicas[0] == NodeId(1));

@@ -20,7 +20,7 @@ use crate::rules::context::Cx;
 use crate::rules::floor::Floors;
 use crate::rules::liveness::Liveness;
 use crate::rules::ring::SlotTable;
-use crate::store::{Store, StoreCx, StoreEvent, StoreOptions};
+use crate::store::{Pressure, Store, StoreCx, StoreEvent, StoreOptions};
 use crate::wire::{Answer, Envelope, Message, Refusal};
 use alloc::collections::VecDeque;
 use alloc::string::String;
@@ -367,7 +367,7 @@ impl Node {
             Life::Past => return self.counters.add(Counter::OldStartDropped),
             Life::Unproven => {
                 self.counters.add(Counter::NewStartAsked);
-                return self.work.sends.push((from, Message::Ping { ceiling: self.clock.ceiling() }));
+                return self.work.sends.push((from, self.heartbeat()));
             }
         }
         self.liveness.on_heard(from.node, now.mono);
@@ -409,9 +409,20 @@ impl Node {
         }
     }
 
+    fn heartbeat(&self) -> Message {
+        Message::Ping { ceiling: self.clock.ceiling(), full: self.is_full() }
+    }
+
+    fn is_full(&self) -> bool {
+        self.store.admit() == Err(Pressure::Full)
+    }
+
     fn on_heartbeat(&mut self, from: Address, body: &Message) {
+        if let Message::Ping { full, .. } | Message::Pong { full, .. } = body {
+            self.liveness.set_full(from.node, *full);
+        }
         if matches!(body, Message::Ping { .. }) && !self.health.is_aside {
-            let pong = Message::Pong { ceiling: self.clock.ceiling() };
+            let pong = Message::Pong { ceiling: self.clock.ceiling(), full: self.is_full() };
             self.work.sends.push((from, pong));
         }
     }
@@ -463,6 +474,7 @@ impl Node {
             return;
         }
         self.next_ping = now.mono.plus_ms(PING_MS);
+        self.liveness.set_full(self.options.address.node, self.is_full());
         if self.health.is_aside {
             return;
         }
@@ -470,7 +482,7 @@ impl Node {
         let slot = crate::base::Slot(me.shard.0);
         let peers = self.table.members().filter(|node| *node != me.node);
         for address in peers.filter_map(|node| self.table.address(node, slot)) {
-            self.work.sends.push((address, Message::Ping { ceiling: self.clock.ceiling() }));
+            self.work.sends.push((address, self.heartbeat()));
         }
     }
 

@@ -30,7 +30,7 @@ impl Peers {
             return if planted::on(Bug::S5OldStartBelieved) { Life::Current } else { Life::Past };
         }
         match &envelope.body {
-            Message::Ping { ceiling: told } | Message::Pong { ceiling: told } => {
+            Message::Ping { ceiling: told, .. } | Message::Pong { ceiling: told, .. } => {
                 if envelope.start > *start && *told < *ceiling {
                     return Life::Forgetful;
                 }
@@ -58,7 +58,7 @@ mod tests {
     }
 
     fn ping(start: u32, ceiling: u64) -> Envelope {
-        message(start, Message::Ping { ceiling: Hlc(ceiling) })
+        message(start, Message::Ping { ceiling: Hlc(ceiling), full: false })
     }
 
     fn other(start: u32) -> Envelope {

@@ -13,13 +13,15 @@ pub struct Liveness {
     me: NodeId,
     heard: BTreeMap<NodeId, Instant>,
     suspects: Vec<NodeId>,
+    /// Those who last said that their disk is full.
+    full: Vec<NodeId>,
 }
 
 impl Liveness {
     /// All `peers` are believed to be up at first.
     pub fn new(me: NodeId, peers: impl IntoIterator<Item = NodeId>, now: Instant) -> Self {
         let heard = peers.into_iter().filter(|peer| *peer != me).map(|peer| (peer, now)).collect();
-        Self { me, heard, suspects: Vec::new() }
+        Self { me, heard, suspects: Vec::new(), full: Vec::new() }
     }
 
     /// A message came from `peer`.
@@ -39,6 +41,25 @@ impl Liveness {
             }
         }
         self.suspects.len() - before
+    }
+
+    /// `node` says whether its disk is full.
+    pub fn set_full(&mut self, node: NodeId, is_full: bool) {
+        if !is_full {
+            self.full.retain(|full| *full != node);
+        } else if !self.full.contains(&node) {
+            self.full.push(node);
+        }
+    }
+
+    /// Whether anybody's disk is full.
+    pub fn is_any_full(&self) -> bool {
+        !self.full.is_empty()
+    }
+
+    /// Whether `node` is believed to be up, and to take new values.
+    pub fn has_room(&self, node: NodeId) -> bool {
+        self.is_alive(node) && !self.full.contains(&node)
     }
 
     /// Whether `node` is believed to be up.

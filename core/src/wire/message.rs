@@ -123,11 +123,15 @@ pub enum Message {
     Ping {
         /// The sender's durable ceiling (S5).
         ceiling: Hlc,
+        /// The sender's disk is full: it takes deletions only.
+        full: bool,
     },
     /// Answer to a heartbeat.
     Pong {
         /// The sender's durable ceiling (S5).
         ceiling: Hlc,
+        /// The sender's disk is full: it takes deletions only.
+        full: bool,
     },
     /// G1: a step of the round that raises the watermark of a slot. Answered by `Answer::Marked` or `Refused`.
     Mark {
