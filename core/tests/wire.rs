@@ -5,7 +5,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use samara_core::base::{
     Address, Applied, Epoch, ExpireWhen, Expiry, Failure, Hlc, KeyOp, Level, NodeId, OpId, Outcome, Record,
-    Rejection, RequestId, Response, ShardId, Slot, Stamp, StartNumber, Wanted, When,
+    Rejection, RequestId, Response, ShardId, Slot, Stamp, StartNumber, WallTime, Wanted, When,
 };
 use samara_core::wire::codec::{BODY_BYTES_MAX, HEADER_BYTES};
 use samara_core::wire::{
@@ -516,5 +516,29 @@ proptest! {
         prop_assert!(!matches!(decode(&bytes), Ok(Some(_))), "no checksum fits by chance in so few tries");
         frame.extend(bytes);
         prop_assert!(!matches!(decode(&sealed(frame)), Ok(None)));
+    }
+}
+
+/// A sender that waits 300 ms, and clocks that are each off by up to 500 ms.
+#[test]
+fn what_nobody_waits_for_any_more_is_expired_and_what_takes_effect_never_is() {
+    let sent_ms = 10_000;
+    for (name, message) in samples() {
+        let patience_ms = match &message {
+            Message::Prepare { .. } | Message::Query { .. } | Message::Scan { .. } => Some(300),
+            Message::Forward { patience_ms, .. } => Some(u64::from(*patience_ms)),
+            _ => None,
+        };
+        let from = Address { node: NodeId(3), shard: ShardId(0) };
+        let hlc = Hlc::from_ms(sent_ms);
+        let envelope = Envelope { from, start: StartNumber(1), epoch: Epoch(1), hlc, body: message };
+        let expired = |late_ms| envelope.is_expired(WallTime(sent_ms + late_ms));
+        match patience_ms {
+            Some(patience_ms) => {
+                assert!(!expired(patience_ms + 1_000), "{name}");
+                assert!(expired(patience_ms + 1_001), "{name}");
+            }
+            None => assert!(!expired(1 << 40), "{name}"),
+        }
     }
 }

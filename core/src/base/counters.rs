@@ -101,6 +101,8 @@ counters! {
     HintNotKept = "hint_not_kept",
     /// A request older than any deadline was refused.
     TooOldRefused = "too_old_refused",
+    /// A request whose sender had given up waiting was dropped.
+    ExpiredDropped = "expired_dropped",
     /// An operation ended UNAVAILABLE.
     EndedUnavailable = "ended_unavailable",
     /// An operation ended TIMEOUT.

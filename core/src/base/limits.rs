@@ -28,6 +28,8 @@ pub const PARKED_MAX: usize = 16_384;
 pub const PARKED_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Longest time a client operation may run, milliseconds.
 pub const REQUEST_DEADLINE_MS: u64 = 5_000;
+/// How long a phase of a round or of a read waits for its answers before it acts on silence, milliseconds.
+pub const PHASE_MS: u64 = 300;
 /// A stamp further ahead of the physical clock than this is refused (S2), milliseconds.
 pub const MAX_DRIFT_MS: u64 = 500;
 /// How far ahead the ceiling is raised (S3), milliseconds.

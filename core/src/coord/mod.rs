@@ -12,7 +12,7 @@ mod scans;
 mod settled;
 mod weak;
 
-use crate::base::limits::{KEY_BYTES_MAX, OPERATIONS_MAX, REQUEST_DEADLINE_MS, VALUE_BYTES_MAX};
+use crate::base::limits::{KEY_BYTES_MAX, OPERATIONS_MAX, PHASE_MS, REQUEST_DEADLINE_MS, VALUE_BYTES_MAX};
 use crate::base::rng::Rng;
 use crate::base::{
     Address, Body, Counter, Failure, Hlc, Instant, KeyOp, Level, NodeId, OpId, Record, Reply, Request,
@@ -41,9 +41,6 @@ use rounds::Round;
 use scans::Scan;
 use settled::Settled;
 use weak::Weak;
-
-/// Milliseconds that a phase waits for its answers before it acts on silence.
-const PHASE_MS: u64 = 300;
 
 /// What every call into the coordinator gets.
 #[derive(Debug)]

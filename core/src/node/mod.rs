@@ -1,6 +1,7 @@
 //! One shard of one process: routes inputs to the machines and maps one machine's event to another's call.
 
 mod health;
+mod heartbeat;
 mod identity;
 mod parked;
 mod peers;
@@ -20,7 +21,7 @@ use crate::rules::context::Cx;
 use crate::rules::floor::Floors;
 use crate::rules::liveness::Liveness;
 use crate::rules::ring::SlotTable;
-use crate::store::{Pressure, Store, StoreCx, StoreEvent, StoreOptions};
+use crate::store::{Store, StoreCx, StoreEvent, StoreOptions};
 use crate::wire::{Answer, Envelope, Message, Refusal};
 use alloc::collections::VecDeque;
 use alloc::string::String;
@@ -34,8 +35,6 @@ pub use identity::{FORMAT_VERSION, Owner};
 pub use probe::Probe;
 pub use status::Status;
 
-/// Milliseconds between heartbeats.
-const PING_MS: u64 = 200;
 /// S4: a clock this far ahead of the physical one waits before it serves.
 const START_AHEAD_MS: u64 = 400;
 
@@ -371,6 +370,9 @@ impl Node {
             }
         }
         self.liveness.on_heard(from.node, now.mono);
+        if envelope.is_expired(now.wall) {
+            return self.counters.add(Counter::ExpiredDropped);
+        }
         let skewed = Clock::is_skewed(now.wall, envelope.hlc);
         if matches!(envelope.body, Message::Ping { .. } | Message::Pong { .. }) {
             // A heartbeat is not worth a raise of the ceiling: its clock is merged only where that costs nothing.
@@ -406,24 +408,6 @@ impl Node {
         let epoch = self.options.config.epoch;
         if let (true, Some(request)) = (envelope.epoch < epoch, envelope.body.request_id()) {
             Replica::refuse_epoch(cx!(self, now), envelope.from, request, epoch);
-        }
-    }
-
-    fn heartbeat(&self) -> Message {
-        Message::Ping { ceiling: self.clock.ceiling(), full: self.is_full() }
-    }
-
-    fn is_full(&self) -> bool {
-        self.store.admit() == Err(Pressure::Full)
-    }
-
-    fn on_heartbeat(&mut self, from: Address, body: &Message) {
-        if let Message::Ping { full, .. } | Message::Pong { full, .. } = body {
-            self.liveness.set_full(from.node, *full);
-        }
-        if matches!(body, Message::Ping { .. }) && !self.health.is_aside {
-            let pong = Message::Pong { ceiling: self.clock.ceiling(), full: self.is_full() };
-            self.work.sends.push((from, pong));
         }
     }
 
@@ -466,23 +450,6 @@ impl Node {
             | Phase::AwaitingClock
             | Phase::Establishing
             | Phase::Dead => {}
-        }
-    }
-
-    fn ping(&mut self, now: Now) {
-        if now.mono < self.next_ping {
-            return;
-        }
-        self.next_ping = now.mono.plus_ms(PING_MS);
-        self.liveness.set_full(self.options.address.node, self.is_full());
-        if self.health.is_aside {
-            return;
-        }
-        let me = self.options.address;
-        let slot = crate::base::Slot(me.shard.0);
-        let peers = self.table.members().filter(|node| *node != me.node);
-        for address in peers.filter_map(|node| self.table.address(node, slot)) {
-            self.work.sends.push((address, self.heartbeat()));
         }
     }
 

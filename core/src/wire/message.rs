@@ -1,6 +1,9 @@
 //! What nodes say to each other. The rules that each message obeys are in PROTOCOL section 3 and 4.
 
-use crate::base::{Address, Epoch, Hlc, KeyOp, OpId, Record, RequestId, Slot, Stamp, StartNumber, Wanted};
+use crate::base::limits::{MAX_DRIFT_MS, PHASE_MS};
+use crate::base::{
+    Address, Epoch, Hlc, KeyOp, OpId, Record, RequestId, Slot, Stamp, StartNumber, WallTime, Wanted,
+};
 
 use alloc::vec::Vec;
 use bytes::Bytes;
@@ -274,6 +277,20 @@ pub enum ForwardResult {
     Done(Result<crate::base::Response, crate::base::Failure>),
     /// C3: in doubt for this operation id and certainly not run: the issuer may take a fresh one.
     NotRun,
+}
+
+impl Envelope {
+    /// Whether its sender has given up by `wall`: what it asks for is then asked anew, and work for it would be in vain. The
+    /// clock of every message tells when it was sent, the kind of request how long its sender waits. What takes effect
+    /// (an accept, a weak write, a repair) is wanted later, too, and never expires so; nor do answers.
+    pub fn is_expired(&self, wall: WallTime) -> bool {
+        let patience_ms = match &self.body {
+            Message::Prepare { .. } | Message::Query { .. } | Message::Scan { .. } => PHASE_MS,
+            Message::Forward { patience_ms, .. } => u64::from(*patience_ms),
+            _ => return false,
+        };
+        wall.0 > self.hlc.ms().saturating_add(patience_ms + 2 * MAX_DRIFT_MS)
+    }
 }
 
 impl Message {
