@@ -7,10 +7,10 @@ use samara_core::base::{
     Address, Applied, Epoch, ExpireWhen, Expiry, Failure, Hlc, KeyOp, Level, NodeId, OpId, Outcome, Record,
     Rejection, RequestId, Response, ShardId, Slot, Stamp, StartNumber, WallTime, Wanted, When,
 };
-use samara_core::wire::codec::{BODY_BYTES_MAX, HEADER_BYTES};
+use samara_core::wire::codec::{BODY_BYTES_MAX, FRAME_MESSAGES_MAX, HEADER_BYTES};
 use samara_core::wire::{
-    Answer, CodecError, Envelope, ForwardResult, MarkRange, MarkStep, Marked, Message, PROTOCOL_VERSION,
-    Refusal, decode, encode,
+    Answer, CodecError, Envelope, ForwardResult, Frames, MarkRange, MarkStep, Marked, Message,
+    PROTOCOL_VERSION, Refusal,
 };
 use std::fmt::Write;
 
@@ -40,9 +40,22 @@ fn envelope(body: Message) -> Envelope {
 }
 
 fn frame(body: Message) -> Vec<u8> {
-    let mut buffer = Vec::new();
-    encode(&envelope(body), &mut buffer);
-    buffer
+    frames([body])
+}
+
+/// The bytes of messages of one step.
+fn frames(bodies: impl IntoIterator<Item = Message>) -> Vec<u8> {
+    let mut frames = Frames::default();
+    bodies.into_iter().for_each(|body| frames.push(&envelope(body)));
+    frames.finish().clone()
+}
+
+/// The messages of the frame at the beginning of `data`, and its length.
+fn decode(data: &[u8]) -> Result<Option<(Vec<Envelope>, usize)>, CodecError> {
+    let mut envelopes = Vec::new();
+    let len = samara_core::wire::decode(data, &mut envelopes)?;
+    assert!(len.is_some() || envelopes.is_empty(), "nothing of half a frame");
+    Ok(len.map(|len| (envelopes, len)))
 }
 
 fn wanted() -> impl Strategy<Value = Wanted> {
@@ -292,6 +305,27 @@ fn a_frame_that_is_not_whole_is_waited_for() {
 }
 
 #[test]
+fn the_messages_of_a_step_share_a_frame_and_its_length_is_bounded() {
+    let ping = || Message::Ping { ceiling: Hlc(7), full: false };
+    let (one, three) = (frame(ping()).len(), frames([ping(), ping(), ping()]).len());
+    assert_eq!((three - one) % 2, 0);
+    assert!((three - one) / 2 < one - HEADER_BYTES, "header and head only once");
+    let many = frames((0..=FRAME_MESSAGES_MAX).map(|_| ping()));
+    let (first, len) = decode(&many).expect("our own").expect("whole");
+    let (second, rest) = decode(&many[len..]).expect("our own").expect("whole");
+    assert_eq!((first.len(), second.len(), len + rest), (FRAME_MESSAGES_MAX, 1, many.len()));
+    let mut too_many = many[..len].to_vec();
+    too_many.extend_from_slice(&many[many.len() - (three - one) / 2..]);
+    assert_eq!(decode(&sealed(too_many)), Err(CodecError::Malformed));
+    let large = || {
+        let record = Record { value: Some(Bytes::from(vec![0; 300_000])), ..record() };
+        Message::Weak { request: RequestId(1), key: text("k"), record }
+    };
+    let large = frames([large(), large()]);
+    assert_eq!(decode(&large).expect("our own").expect("whole").0.len(), 1, "no frame grows without end");
+}
+
+#[test]
 fn a_frame_is_refused_before_memory_is_taken_for_it() {
     let mut header = [0; HEADER_BYTES];
     header[..4].copy_from_slice(&(BODY_BYTES_MAX as u32 + 1).to_le_bytes());
@@ -459,15 +493,21 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
     #[test]
-    fn what_is_encoded_is_decoded(messages in vec(any_message(), 1..4)) {
-        let mut buffer = Vec::new();
-        let sent: Vec<Envelope> = messages.into_iter().map(envelope).collect();
-        for envelope in &sent {
-            encode(envelope, &mut buffer);
+    fn what_is_encoded_is_decoded(messages in vec((any_message(), 0..3_u64), 1..6)) {
+        // Clocks that differ part the frames; a frame may be closed at any time.
+        let mut buffer = Frames::default();
+        let sent: Vec<Envelope> =
+            messages.into_iter().map(|(body, hlc)| Envelope { hlc: Hlc(hlc), ..envelope(body) }).collect();
+        for (at, envelope) in sent.iter().enumerate() {
+            buffer.push(envelope);
+            if at % 4 == 3 {
+                buffer.finish();
+            }
         }
+        let buffer = buffer.finish();
         let (mut at, mut came) = (0, Vec::new());
-        while let Some((envelope, len)) = decode(&buffer[at..]).expect("our own frames") {
-            came.push(envelope);
+        while let Some((envelopes, len)) = decode(&buffer[at..]).expect("our own frames") {
+            came.extend(envelopes);
             at += len;
         }
         prop_assert_eq!(at, buffer.len());
@@ -488,8 +528,8 @@ proptest! {
         let bytes = harmed(&whole, &harms);
         if bytes != whole {
             // Bytes may be lost behind the frame, where the harm was an insertion.
-            if let Ok(Some((envelope, len))) = decode(&bytes) {
-                prop_assert_eq!((envelope.body, &bytes[..len]), (message, &whole[..]));
+            if let Ok(Some((envelopes, len))) = decode(&bytes) {
+                prop_assert_eq!((&envelopes[0].body, &bytes[..len]), (&message, &whole[..]));
             }
         }
     }
@@ -502,10 +542,11 @@ proptest! {
         match decode(&sealed(bytes)) {
             Err(error) => prop_assert_eq!(error, CodecError::Malformed),
             Ok(None) => prop_assert!(false, "the frame was whole"),
-            Ok(Some((envelope, _))) => {
-                let mut again = Vec::new();
-                encode(&envelope, &mut again);
-                prop_assert_eq!(decode(&again).expect("our own frame").expect("a whole frame").0, envelope);
+            Ok(Some((envelopes, _))) => {
+                let mut again = Frames::default();
+                envelopes.iter().for_each(|envelope| again.push(envelope));
+                let (came, _) = decode(again.finish()).expect("our own frame").expect("a whole frame");
+                prop_assert_eq!(came, envelopes);
             }
         }
     }

@@ -5,7 +5,7 @@ use crate::inbox::Shard;
 use crate::stats::Stats;
 use bytes::{Buf, BytesMut};
 use samara_core::base::{Address, ClusterId, NodeId};
-use samara_core::wire::{Envelope, PROTOCOL_VERSION, decode, encode};
+use samara_core::wire::{Envelope, Frames, PROTOCOL_VERSION, decode};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -32,7 +32,7 @@ const BUFFER_KEPT: usize = 1 << 20;
 /// The outgoing side of one shard.
 #[derive(Debug)]
 pub struct Peers {
-    links: Vec<(Address, Vec<u8>, Arc<Link>)>,
+    links: Vec<(Address, Frames, Arc<Link>)>,
     stats: Arc<Stats>,
 }
 
@@ -85,21 +85,22 @@ impl Peers {
             let link = Arc::new(Link::default());
             let hello = hello(cluster, me, address);
             tokio::spawn(keep_connected(hello, target, link.clone(), stats.clone()));
-            (address, Vec::new(), link)
+            (address, Frames::default(), link)
         });
         Self { links: links.collect(), stats: stats.clone() }
     }
 
-    /// Queues a frame for the next flush.
+    /// Queues a message for the next flush; those of one step to one peer share a frame.
     pub fn send(&mut self, to: Address, message: &Envelope) {
         if let Some((_, batch, _)) = self.links.iter_mut().find(|(address, ..)| *address == to) {
-            encode(message, batch);
+            batch.push(message);
         }
     }
 
     /// Hands what was queued to the sockets.
     pub fn flush(&mut self) {
         for (_, batch, link) in self.links.iter_mut().filter(|(_, batch, _)| !batch.is_empty()) {
+            let batch = batch.finish();
             let mut queue = link.queue();
             if !queue.connected || queue.bytes.len() + batch.len() > QUEUE_BYTES {
                 self.stats.peer_frames_dropped.fetch_add(1, Ordering::Relaxed);
@@ -243,12 +244,11 @@ async fn receive(mut stream: TcpStream, cluster: ClusterId, shards: &[Shard]) ->
             _ => return Ok(()),
         }
         let mut bytes = 0;
-        while let Some((envelope, len)) = decode(&buffer[bytes..]).map_err(|error| error.to_string())? {
+        while let Some(len) = decode(&buffer[bytes..], &mut frames).map_err(|error| error.to_string())? {
             bytes += len;
-            if envelope.from.node.0 != from {
-                return Err(format!("node {from} sent a frame of {}", envelope.from));
+            if let Some(other) = frames.last().filter(|envelope| envelope.from.node.0 != from) {
+                return Err(format!("node {from} sent a frame of {}", other.from));
             }
-            frames.push(envelope);
         }
         buffer.advance(bytes);
         if !frames.is_empty() {
@@ -267,7 +267,7 @@ mod tests {
     fn what_a_peer_does_not_take_is_dropped_and_counted() {
         let (to, link) = (Address { node: NodeId(2), shard: ShardId(0) }, Arc::new(Link::default()));
         let stats: Arc<Stats> = Arc::default();
-        let mut peers = Peers { links: vec![(to, Vec::new(), link.clone())], stats: stats.clone() };
+        let mut peers = Peers { links: vec![(to, Frames::default(), link.clone())], stats: stats.clone() };
         let frame = Envelope {
             from: Address { node: NodeId(1), shard: ShardId(0) },
             start: StartNumber(1),

@@ -1,7 +1,10 @@
-//! Frames: `length u32 | version u16 | crc32c u32 | postcard body`, little endian. The CRC covers version and body.
+//! Frames: `length u32 | version u16 | crc32c u32 | postcard body`, little endian. The CRC covers version and body. The body
+//! is what the messages of one step to one peer have in common (sender, start, epoch, clock), and then these one after the
+//! other: what a client asks of many keys at once travels in one frame to each node.
 
-use super::message::Envelope;
+use super::message::{Envelope, Message};
 use crate::base::checksum::crc32c;
+use crate::base::{Address, Epoch, Hlc, StartNumber};
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -11,6 +14,11 @@ pub const PROTOCOL_VERSION: u16 = 1;
 pub const HEADER_BYTES: usize = 10;
 /// Largest body accepted: a value, its record, and room for the rest.
 pub const BODY_BYTES_MAX: usize = crate::base::limits::VALUE_BYTES_MAX + 1024 * 1024;
+
+/// Messages in one frame at most: what a frame of tiny ones takes in memory stays bounded.
+pub const FRAME_MESSAGES_MAX: usize = 1_024;
+/// Bytes of a body from which on no further message is put into it.
+const FRAME_BYTES: usize = 256 * 1024;
 
 /// Why bytes are not a frame. The connection that sent them is closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,25 +46,81 @@ impl fmt::Display for CodecError {
     }
 }
 
-/// Appends the frame of `envelope` to `buffer`.
-pub fn encode(envelope: &Envelope, buffer: &mut Vec<u8>) {
-    let start = buffer.len();
-    buffer.extend_from_slice(&[0; HEADER_BYTES]);
-    let taken = core::mem::take(buffer);
-    // Encoding into memory fails only when memory runs out, which aborts: the error is impossible.
-    *buffer = postcard::to_extend(envelope, taken).unwrap_or_default();
-    assert!(buffer.len() >= start + HEADER_BYTES, "encoding into memory failed");
-    let body_len = buffer.len() - start - HEADER_BYTES;
-    assert!(body_len <= BODY_BYTES_MAX, "a message larger than its limit was made");
-    let version = PROTOCOL_VERSION.to_le_bytes();
-    let crc = crc32c(&[&version, &buffer[start + HEADER_BYTES..]]);
-    buffer[start..start + 4].copy_from_slice(&(body_len as u32).to_le_bytes());
-    buffer[start + 4..start + 6].copy_from_slice(&version);
-    buffer[start + 6..start + HEADER_BYTES].copy_from_slice(&crc.to_le_bytes());
+/// What the messages of a frame have in common.
+type Head = (Address, StartNumber, Epoch, Hlc);
+
+/// Frames for one peer, made message by message.
+#[derive(Debug, Default)]
+pub struct Frames {
+    bytes: Vec<u8>,
+    open: Option<Open>,
 }
 
-/// Decodes one frame at the beginning of `data`: the envelope and the frame's length, or `None` while bytes are missing.
-pub fn decode(data: &[u8]) -> Result<Option<(Envelope, usize)>, CodecError> {
+/// The last frame, to which messages with the same head are still added.
+#[derive(Debug)]
+struct Open {
+    start: usize,
+    head: Head,
+    messages: usize,
+}
+
+impl Frames {
+    /// Adds a message, to the last frame if it fits in there.
+    pub fn push(&mut self, envelope: &Envelope) {
+        let Envelope { from, start, epoch, hlc, body } = envelope;
+        let head = (*from, *start, *epoch, *hlc);
+        let fits = |open: &Open, len: usize| {
+            open.head == head && open.messages < FRAME_MESSAGES_MAX && len - open.start < FRAME_BYTES
+        };
+        match &mut self.open {
+            Some(open) if fits(open, self.bytes.len()) => open.messages += 1,
+            _ => {
+                self.close();
+                let start = self.bytes.len();
+                self.open = Some(Open { start, head, messages: 1 });
+                self.bytes.extend_from_slice(&[0; HEADER_BYTES]);
+                self.append(&head);
+            }
+        }
+        self.append(body);
+    }
+
+    fn append<T: serde::Serialize>(&mut self, value: &T) {
+        let before = self.bytes.len();
+        // Encoding into memory fails only when memory runs out, which aborts: the error is impossible.
+        self.bytes = postcard::to_extend(value, core::mem::take(&mut self.bytes)).unwrap_or_default();
+        assert!(self.bytes.len() > before, "encoding into memory failed");
+    }
+
+    /// Seals the last frame: its length and checksum.
+    fn close(&mut self) {
+        let Some(Open { start, .. }) = self.open.take() else {
+            return;
+        };
+        let body_len = self.bytes.len() - start - HEADER_BYTES;
+        assert!(body_len <= BODY_BYTES_MAX, "a frame larger than its limit was made");
+        let version = PROTOCOL_VERSION.to_le_bytes();
+        let crc = crc32c(&[&version, &self.bytes[start + HEADER_BYTES..]]);
+        self.bytes[start..start + 4].copy_from_slice(&(body_len as u32).to_le_bytes());
+        self.bytes[start + 4..start + 6].copy_from_slice(&version);
+        self.bytes[start + 6..start + HEADER_BYTES].copy_from_slice(&crc.to_le_bytes());
+    }
+
+    /// Whether nothing was added since the last `finish`.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// The bytes of all frames, to be taken away.
+    pub fn finish(&mut self) -> &mut Vec<u8> {
+        self.close();
+        &mut self.bytes
+    }
+}
+
+/// Decodes the frame at the beginning of `data`: adds its messages to `envelopes` and returns the frame's length, or `None`
+/// while bytes are missing. After an error, `envelopes` may hold messages of a frame that is none.
+pub fn decode(data: &[u8], envelopes: &mut Vec<Envelope>) -> Result<Option<usize>, CodecError> {
     let Some((header, rest)) = data.split_at_checked(HEADER_BYTES) else {
         return Ok(None);
     };
@@ -75,6 +139,16 @@ pub fn decode(data: &[u8]) -> Result<Option<(Envelope, usize)>, CodecError> {
     if crc32c(&[&header[4..6], body]) != crc {
         return Err(CodecError::Checksum);
     }
-    let (envelope, left) = postcard::take_from_bytes(body).map_err(|_| CodecError::Malformed)?;
-    if left.is_empty() { Ok(Some((envelope, HEADER_BYTES + body_len))) } else { Err(CodecError::Malformed) }
+    let malformed = |_| CodecError::Malformed;
+    let ((from, start, epoch, hlc), mut left): (Head, &[u8]) =
+        postcard::take_from_bytes(body).map_err(malformed)?;
+    for _ in 0..FRAME_MESSAGES_MAX {
+        let (message, rest): (Message, &[u8]) = postcard::take_from_bytes(left).map_err(malformed)?;
+        envelopes.push(Envelope { from, start, epoch, hlc, body: message });
+        if rest.is_empty() {
+            return Ok(Some(HEADER_BYTES + body_len));
+        }
+        left = rest;
+    }
+    Err(CodecError::Malformed)
 }

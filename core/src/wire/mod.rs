@@ -3,5 +3,5 @@
 pub mod codec;
 pub mod message;
 
-pub use codec::{CodecError, PROTOCOL_VERSION, decode, encode};
+pub use codec::{CodecError, Frames, PROTOCOL_VERSION, decode};
 pub use message::{Answer, Envelope, ForwardResult, MarkRange, MarkStep, Marked, Message, Refusal};
