@@ -3,7 +3,7 @@
 use crate::world::{Event, MS, World};
 use samara_core::base::{NodeId, Stamp};
 use samara_core::io::Input;
-use samara_core::wire::{Answer, Envelope, Message, decode, encode};
+use samara_core::wire::{Answer, Envelope, Frames, Message, decode};
 
 /// One in so many messages goes through the codec.
 const CODEC_ONE_IN: u64 = 16;
@@ -65,10 +65,11 @@ impl World {
     }
 
     fn through_codec(&mut self, envelope: &Envelope) {
-        let mut bytes = Vec::new();
-        encode(envelope, &mut bytes);
-        let decoded = decode(&bytes);
-        if decoded.as_ref().ok().and_then(Option::as_ref) != Some(&(envelope.clone(), bytes.len())) {
+        let (mut frames, mut decoded) = (Frames::default(), Vec::new());
+        frames.push(envelope);
+        let bytes = frames.finish();
+        let len = decode(bytes, &mut decoded);
+        if len != Ok(Some(bytes.len())) || decoded != [envelope.clone()] {
             self.failure = Some(format!("the codec changed {envelope:?} into {decoded:?}"));
         }
     }
