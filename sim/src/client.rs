@@ -2,6 +2,7 @@
 
 use crate::order::Witness;
 use crate::plan::{PlannedLevel, PlannedOperation, What};
+use crate::strolls::Strolls;
 use bytes::Bytes;
 use samara_check::history::{Answer, Function, Level as Judged, Operation, Outcome as Judgement};
 use samara_core::base::{
@@ -22,6 +23,10 @@ pub struct Client {
     process: u64,
     /// The value last read or written, by key: what a CAS expects.
     seen: BTreeMap<Bytes, Bytes>,
+    /// The version last read, by key, and its value.
+    read: BTreeMap<Bytes, (Stamp, Bytes)>,
+    /// Walks over the key space.
+    pub strolls: Strolls,
     /// The highest version seen by key, for the guarantees of the session.
     versions: BTreeMap<Bytes, Stamp>,
 }
@@ -78,6 +83,8 @@ impl Client {
             session: Hlc(0),
             process: number,
             seen: BTreeMap::new(),
+            read: BTreeMap::new(),
+            strolls: Strolls::default(),
             versions: BTreeMap::new(),
         }
     }
@@ -89,17 +96,27 @@ impl Client {
         let padding = "_".repeat(planned.padding as usize);
         let unique = Bytes::from(format!("v{}.{}{padding}", self.number, self.begun));
         let expected = self.seen.get(&key).cloned().unwrap_or_default();
-        let (function, op) = ask(planned.what, unique, expected);
+        let (function, op) = match (planned.what, self.read.get(&key).cloned().unwrap_or_default()) {
+            (What::SetVersion, (version, old)) => set_version(unique, version, &old),
+            _ => ask(planned.what, unique, expected),
+        };
         let (level, mut judged) = level(planned.level);
         let weak = matches!(planned.what, What::Read | What::Set | What::SetTtl(_) | What::Delete);
-        if !weak || (planned.idempotent && planned.what != What::Read) {
+        if !weak || (planned.idempotent && !is_read(planned.what)) {
             judged = Judged::Strong;
         }
-        let idempotency = (planned.idempotent && planned.what != What::Read).then(|| {
+        let idempotency = (planned.idempotent && !is_read(planned.what)).then(|| {
             (u128::from(wall_ms) << 80) | (7 << 76) | (u128::from(self.number) << 32) | self.begun as u128
         });
-        let request =
-            Request { level, session: self.session, idempotency, body: Body::Key { key: key.clone(), op } };
+        let request = match planned.what {
+            What::Page(limit) => self.strolls.request(limit, now, self.session),
+            _ => Request {
+                level,
+                session: self.session,
+                idempotency,
+                body: Body::Key { key: key.clone(), op },
+            },
+        };
         let operation = Operation {
             process: self.process,
             key: key.to_vec(),
@@ -160,7 +177,7 @@ impl Client {
         let Some(mut open) = self.open.take() else {
             return Ended::Over(None);
         };
-        if !open.in_doubt {
+        if !open.in_doubt || matches!(open.planned.what, What::Page(_)) {
             return Ended::Over(None);
         }
         open.operation.ret = now;
@@ -173,6 +190,10 @@ impl Client {
         let Some(open) = self.open.take() else {
             return Ended::Over(None);
         };
+        if let Response::Page(page) = response {
+            self.strolls.on_page(page, now);
+            return Ended::Over(None);
+        }
         let mut operation = open.operation;
         operation.ret = now;
         operation.outcome = Judgement::Ok(answer(&operation, response));
@@ -180,7 +201,8 @@ impl Client {
             return Ended::Broken(broken);
         }
         match (&operation.function, response) {
-            (Function::Get, Response::Value { value, .. }) => {
+            (Function::Get, Response::Value { value, version, .. }) => {
+                self.read.insert(open.key.clone(), (*version, value.clone()));
                 self.seen.insert(open.key, value.clone());
             }
             (Function::Put { value, .. } | Function::Cas { new: value, .. }, _) => {
@@ -220,11 +242,22 @@ impl Client {
     }
 }
 
+fn is_read(what: What) -> bool {
+    matches!(what, What::Read | What::Page(_))
+}
+
+/// A version stands for the one value it was read with: the checker, which knows no versions, sees a CAS from that.
+fn set_version(unique: Bytes, version: Stamp, old: &Bytes) -> (Function, KeyOp) {
+    let function = Function::Cas { old: old.to_vec(), new: unique.to_vec() };
+    let when = When::Version(version);
+    (function, KeyOp::Set { value: unique, expiry: Expiry::Clear, when, want_old: false })
+}
+
 fn ask(what: What, unique: Bytes, expected: Bytes) -> (Function, KeyOp) {
     let set =
         |value: &Bytes, expiry, when| KeyOp::Set { value: value.clone(), expiry, when, want_old: false };
     match what {
-        What::Read => (Function::Get, KeyOp::Read),
+        What::Read | What::Page(_) | What::SetVersion => (Function::Get, KeyOp::Read),
         What::Set => {
             let function = Function::Put { value: unique.to_vec(), ttl_ms: None };
             (function, set(&unique, Expiry::Clear, When::Always))

@@ -4,6 +4,7 @@ use crate::client::version_of;
 use crate::order::{self, Broken, Witness};
 use crate::plan::{FaultKind, Plan};
 use crate::promises;
+use crate::strolls::{self, Stroll};
 use crate::walks;
 use crate::world::World;
 use bytes::Bytes;
@@ -265,6 +266,11 @@ fn recording(witnesses: &[Witness]) -> Recording {
 
 fn check(world: &mut World) -> Result<(), String> {
     promises::check(&world.witnesses)?;
+    let over: Vec<Stroll> = world.clients.iter().flat_map(|client| client.strolls.over()).cloned().collect();
+    for stroll in &over {
+        strolls::check(stroll, &world.witnesses)?;
+        world.meet("walked");
+    }
     let slack = clock_slack(&world.plan, world.now);
     match order::check(&world.witnesses, slack, &|key, value| world.monitor.locate(key, value)) {
         Ok(()) => {}

@@ -19,5 +19,6 @@ pub mod random;
 pub mod scenario;
 pub mod shrink;
 pub mod situations;
+pub mod strolls;
 pub mod walks;
 pub mod world;

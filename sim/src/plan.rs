@@ -99,6 +99,10 @@ pub enum What {
     Append,
     /// SET NX.
     SetAbsent,
+    /// A write on the condition that the version is still the one last read by the client.
+    SetVersion,
+    /// The next page, of so many keys, of a walk over the key space.
+    Page(u32),
 }
 
 /// A fault and when it strikes.
@@ -350,6 +354,9 @@ fn clients(
 /// The same on a key that sees no strong operation.
 fn weakened(mut operation: PlannedOperation) -> PlannedOperation {
     operation.idempotent = false;
+    if matches!(operation.what, What::Page(_)) {
+        return operation;
+    }
     if operation.level == PlannedLevel::Strong {
         operation.level = PlannedLevel::Causal;
     }
@@ -370,6 +377,7 @@ fn level(levels: &Levels, random: &mut Stream) -> PlannedLevel {
 
 fn what(mix: &Mix, random: &mut Stream) -> What {
     let ttl = What::SetTtl(*random.pick(&[20, 200, 2_000]));
+    let page = What::Page(*random.pick(&[1, 2, 3, 100]));
     let items = [
         (mix.read, What::Read),
         (mix.set, What::Set),
@@ -379,6 +387,8 @@ fn what(mix: &Mix, random: &mut Stream) -> What {
         (mix.ttl, ttl),
         (mix.append, What::Append),
         (mix.set_absent, What::SetAbsent),
+        (mix.set_version, What::SetVersion),
+        (mix.page, page),
     ];
     weighted(random, &items, What::Read)
 }

@@ -72,6 +72,10 @@ pub struct Mix {
     pub append: u64,
     /// SET NX.
     pub set_absent: u64,
+    /// A write on the condition that the version last read still stands (HTTP's If-Match).
+    pub set_version: u64,
+    /// The next page of a walk over the key space.
+    pub page: u64,
 }
 
 /// Relative frequencies of levels.
