@@ -2,43 +2,75 @@
 
 use crate::causal::{self, Isolation};
 use crate::eventual;
-use crate::formats::{self, Format, Loaded, Reading};
-use crate::linearizability::{Limits, Options, Verdict, check_recording};
+use crate::formats::{self, Broken, Loaded};
+use crate::linearizability::{Verdict, check_recording};
 use crate::page;
 use crate::recording::Recording;
 use crate::sessions;
 use crate::show;
+use crate::through::{self, Through};
 use crate::transactions::Transactions;
 use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 use std::time::Instant;
 
-pub use crate::judgement::{Judgement, Level, Outcome};
-
-/// How to judge.
-#[derive(Debug, Clone, Default)]
-pub struct Demand {
-    /// What is demanded; linearizable of operations and causal convergence of transactions unless told.
-    pub level: Option<Level>,
-    /// Format of the file, unless it shall be found out.
-    pub format: Option<Format>,
-    /// How the file is to be understood.
-    pub reading: Reading,
-    /// What linearizability may assume.
-    pub options: Options,
-    /// What may be spent.
-    pub limits: Limits,
-}
+pub use crate::judgement::{Demand, Judgement, Level, Outcome};
 
 /// Reads and judges a file. `Err` is one line that names the place.
+///
+/// Linearizability is judged while the file is read, and what is decided is let go of: see `docs/CHECKER.md` for what bounds the memory.
 pub fn file(path: &Path, demand: &Demand) -> Result<Judgement, String> {
     let name = path.display();
-    let file = File::open(path).map_err(|error| format!("{name}: {error}"))?;
+    let open = || File::open(path).map_err(|error| format!("{name}: {error}"));
+    let input = open()?;
+    let again = input.metadata().is_ok_and(|metadata| metadata.is_file());
+    match judged_through(input, demand) {
+        // What is out of order can be judged as a whole.
+        Err(Broken::OutOfOrder(_)) if again => {
+            whole(open()?, demand).map_err(|broken| broken.line(&name.to_string()))
+        }
+        judged => judged.map_err(|broken| broken.line(&name.to_string())),
+    }
+}
+
+/// Reads and judges what comes from elsewhere than a file; `name` stands for it in messages.
+///
+/// ```
+/// use samara_check::judge::{Demand, reader};
+///
+/// let history = r#"{"process":0,"type":"invoke","f":"put","key":"k","value":"a"}
+/// {"process":0,"type":"ok","f":"put","key":"k"}
+/// {"process":0,"type":"invoke","f":"get","key":"k"}
+/// {"process":0,"type":"ok","f":"get","key":"k","value":null}"#;
+/// let judgement = reader(history.as_bytes(), "stdin", &Demand::default())?;
+/// assert_eq!(judgement.word(), "violated");
+/// assert!(judgement.text("stdin").contains("not linearizable"));
+/// # Ok::<(), String>(())
+/// ```
+pub fn reader(input: impl Read, name: &str, demand: &Demand) -> Result<Judgement, String> {
+    judged_through(input, demand).map_err(|broken| broken.line(name))
+}
+
+fn judged_through(input: impl Read, demand: &Demand) -> Result<Judgement, Broken> {
+    match demand.level {
+        None | Some(Level::Linearizable) => match through::linearizable(input, demand)? {
+            Through::Judged(judgement) => Ok(judgement),
+            Through::Unjudged(loaded, seconds) => {
+                let mut judgement = loaded_history(&loaded, demand).map_err(Broken::Demand)?;
+                judgement.reading_seconds = seconds;
+                Ok(judgement)
+            }
+        },
+        Some(_) => whole(input, demand),
+    }
+}
+
+fn whole(input: impl Read, demand: &Demand) -> Result<Judgement, Broken> {
     let start = Instant::now();
-    let loaded =
-        formats::read(file, demand.format, &demand.reading).map_err(|bad| format!("{name}:{bad}"))?;
+    let loaded = formats::read(input, demand.format, &demand.reading)?;
     let seconds = start.elapsed().as_secs_f64();
-    let mut judgement = loaded_history(&loaded, demand).map_err(|reason| format!("{name}: {reason}"))?;
+    let mut judgement = loaded_history(&loaded, demand).map_err(Broken::Demand)?;
     judgement.reading_seconds = seconds;
     Ok(judgement)
 }
@@ -87,6 +119,7 @@ fn judged(level: Level, transactions: &Transactions, outcome: Outcome, start: In
         outcome,
         notes,
         shown: Vec::new(),
+        let_go: 0,
     }
 }
 
@@ -109,6 +142,7 @@ fn operations(recording: &Recording, demand: &Demand) -> Judgement {
             outcome: Outcome::Linearizability(report),
             notes: Vec::new(),
             shown,
+            let_go: 0,
         };
     }
     if level == Level::Eventual {

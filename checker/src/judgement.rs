@@ -1,8 +1,9 @@
 //! A judgement on one history, as data.
 
 use crate::causal::Anomaly;
+use crate::formats::{Format, Reading};
 use crate::history::Operation;
-use crate::verdict::Report;
+use crate::verdict::{Limits, Options, Report};
 
 /// What a history must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +24,23 @@ pub enum Level {
     ReadAtomic,
     /// Transactions read what is committed, in an order.
     ReadCommitted,
+}
+
+/// How to judge.
+#[derive(Debug, Clone, Default)]
+pub struct Demand {
+    /// What is demanded; linearizable of operations and causal convergence of transactions unless told.
+    pub level: Option<Level>,
+    /// Format of the file, unless it shall be found out.
+    pub format: Option<Format>,
+    /// How the file is to be understood.
+    pub reading: Reading,
+    /// What linearizability may assume.
+    pub options: Options,
+    /// What may be spent.
+    pub limits: Limits,
+    /// How many operations of a file are kept, at the least, before what is decided is let go of.
+    pub keep: Option<usize>,
 }
 
 /// What was found.
@@ -53,4 +71,6 @@ pub struct Judgement {
     pub notes: Vec<String>,
     /// The operations to be shown with a violation of linearizability.
     pub shown: Vec<Operation>,
+    /// Operations that were decided and let go of while the rest was read.
+    pub let_go: usize,
 }

@@ -23,6 +23,7 @@ pub mod recording;
 pub mod sessions;
 mod show;
 mod slots;
+mod through;
 pub mod transactions;
 mod verdict;
 mod versions;

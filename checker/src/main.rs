@@ -12,7 +12,7 @@ use std::time::Duration;
 #[derive(Parser)]
 #[command(name = "samara-check", version)]
 struct Arguments {
-    /// Recorded histories.
+    /// Recorded histories; - for what comes through standard input.
     #[arg(required = true)]
     files: Vec<PathBuf>,
     /// What is demanded. Without it: linearizable of operations, causal of transactions.
@@ -97,6 +97,7 @@ impl Arguments {
             reading,
             options: Options { steps_max, ..Options::default() },
             limits: Limits { timeout, threads, ..Limits::default() },
+            keep: None,
         })
     }
 }
@@ -116,7 +117,11 @@ fn run(arguments: &Arguments) -> Result<u8, String> {
     let demand = arguments.demand()?;
     let mut worst = 0;
     for path in &arguments.files {
-        let judgement = judge::file(path, &demand)?;
+        let judgement = if path.as_os_str() == "-" {
+            judge::reader(std::io::stdin().lock(), "-", &demand)?
+        } else {
+            judge::file(path, &demand)?
+        };
         if arguments.json {
             println!("{}", judgement.json(&path.display().to_string()));
         } else {

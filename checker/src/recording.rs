@@ -51,6 +51,11 @@ impl Interner {
         self.ends.len()
     }
 
+    /// Bytes of all texts.
+    pub fn size(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty()
@@ -182,15 +187,23 @@ pub struct Recording {
     pub processes: Interner,
     /// What keys hold before the first operation.
     pub initial: Initial,
-    /// What single keys hold before the first operation, where it is not [`Recording::initial`].
+    /// What single keys hold before the first operation, where it is not [`Recording::initial`]; ordered by key.
     pub initial_of: Vec<(u32, Initial)>,
 }
 
 impl Recording {
     /// The value of `key` before the first operation.
     pub fn initial_value(&self, key: u32) -> u32 {
-        let own = self.initial_of.iter().find(|(of, _)| *of == key);
-        own.map_or(self.initial, |(_, initial)| *initial).value()
+        let own = self.initial_of.binary_search_by_key(&key, |(of, _)| *of);
+        own.map_or(self.initial, |at| self.initial_of[at].1).value()
+    }
+
+    /// Says what `key` holds before the first operation.
+    pub fn set_initial(&mut self, key: u32, initial: Initial) {
+        match self.initial_of.binary_search_by_key(&key, |(of, _)| *of) {
+            Ok(at) => self.initial_of[at].1 = initial,
+            Err(at) => self.initial_of.insert(at, (key, initial)),
+        }
     }
 
     /// The places of the records of each key, in the order of the recording.

@@ -1,7 +1,7 @@
-//! Vector clocks over many sessions, most of which are over: trees that share what they have in common.
+//! Vector clocks with many columns, most of which change no more: trees that share what they have in common.
 //!
-//! A clock says of each session how many of its transactions are seen. Joining two clocks costs what differs between them, so that sessions
-//! that ended long ago (every crash ends one) cost nothing.
+//! A clock says of each chain how much of it is seen. Joining two clocks costs what differs between them, so that chains that were left long ago
+//! (every crash may leave one) cost nothing.
 
 use std::rc::Rc;
 
@@ -21,30 +21,30 @@ pub(super) struct Clock {
 }
 
 impl Clock {
-    /// Sees nothing of `sessions` sessions.
-    pub(super) fn new(sessions: usize) -> Self {
-        let depth = (0..8).find(|depth| FAN.pow(depth + 1) >= sessions).unwrap_or(8);
+    /// Sees nothing of `chains` chains.
+    pub(super) fn new(chains: usize) -> Self {
+        let depth = (0..8).find(|depth| FAN.pow(depth + 1) >= chains).unwrap_or(8);
         Self { root: None, depth }
     }
 
-    /// How many transactions of a session are seen.
-    pub(super) fn seen(&self, session: u32) -> u32 {
+    /// How much of a chain is seen.
+    pub(super) fn seen(&self, chain: u32) -> u32 {
         let mut node = self.root.as_ref();
         let mut depth = self.depth;
         while let Some(inner) = node {
             match inner.as_ref() {
-                Node::Leaf(counts) => return counts[session as usize % FAN],
-                Node::Inner(children) => node = children[(session as usize >> (4 * depth)) % FAN].as_ref(),
+                Node::Leaf(counts) => return counts[chain as usize % FAN],
+                Node::Inner(children) => node = children[(chain as usize >> (4 * depth)) % FAN].as_ref(),
             }
             depth = depth.saturating_sub(1);
         }
         0
     }
 
-    /// Sees at least `count` transactions of a session.
-    pub(super) fn see(&mut self, session: u32, count: u32) {
-        if self.seen(session) < count {
-            self.root = Some(set(self.root.as_ref(), self.depth, session as usize, count));
+    /// Sees at least `count` of a chain.
+    pub(super) fn see(&mut self, chain: u32, count: u32) {
+        if self.seen(chain) < count {
+            self.root = Some(set(self.root.as_ref(), self.depth, chain as usize, count));
         }
     }
 
@@ -56,29 +56,29 @@ impl Clock {
         };
     }
 
-    /// Calls `each` with every session of which this sees more than `other`, and how much this sees.
-    pub(super) fn beyond(&self, other: &Self, each: &mut impl FnMut(u32, u32)) {
+    /// Calls `each` with every chain of which this sees more than `other`, how much that sees, and how much this.
+    pub(super) fn beyond(&self, other: &Self, each: &mut impl FnMut(u32, u32, u32)) {
         if let Some(root) = &self.root {
             beyond(root, other.root.as_ref(), self.depth, 0, each);
         }
     }
 }
 
-fn set(node: Option<&Rc<Node>>, depth: u32, session: usize, count: u32) -> Rc<Node> {
+fn set(node: Option<&Rc<Node>>, depth: u32, chain: usize, count: u32) -> Rc<Node> {
     if depth == 0 {
         let mut counts = match node.map(Rc::as_ref) {
             Some(Node::Leaf(counts)) => *counts,
             _ => [0; FAN],
         };
-        counts[session % FAN] = count;
+        counts[chain % FAN] = count;
         return Rc::new(Node::Leaf(counts));
     }
     let mut children = match node.map(Rc::as_ref) {
         Some(Node::Inner(children)) => children.clone(),
         _ => Default::default(),
     };
-    let child = &mut children[(session >> (4 * depth)) % FAN];
-    *child = Some(set(child.as_ref(), depth - 1, session, count));
+    let child = &mut children[(chain >> (4 * depth)) % FAN];
+    *child = Some(set(child.as_ref(), depth - 1, chain, count));
     Rc::new(Node::Inner(children))
 }
 
@@ -122,7 +122,7 @@ fn beyond(
     other: Option<&Rc<Node>>,
     depth: u32,
     first: u32,
-    each: &mut impl FnMut(u32, u32),
+    each: &mut impl FnMut(u32, u32, u32),
 ) {
     if other.is_some_and(|other| Rc::ptr_eq(node, other)) {
         return;
@@ -132,7 +132,7 @@ fn beyond(
             for (at, count) in counts.iter().enumerate() {
                 let before = if let Some(Node::Leaf(before)) = other { before[at] } else { 0 };
                 if *count > before {
-                    each(first + at as u32, *count);
+                    each(first + at as u32, before, *count);
                 }
             }
         }

@@ -45,6 +45,11 @@ impl Graph {
         self.starts[node as usize] as usize..self.starts[node as usize + 1] as usize
     }
 
+    /// Where the edges of a node lead, and why.
+    pub(super) fn from(&self, node: u32) -> impl Iterator<Item = (u32, Edge)> {
+        self.edges(node).map(|at| (self.targets[at], self.kinds[at]))
+    }
+
     /// A short cycle, if there is any: each node with the edge to the next.
     pub(super) fn cycle(&self) -> Option<Vec<(u32, Edge)>> {
         let (component, members) = self.first_knot()?;

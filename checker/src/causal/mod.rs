@@ -4,12 +4,13 @@
 //! writes x and must be seen by a reader of x, and yet is not what it reads, was overwritten: it stands before what is read
 //! (Biswas and Enea, "On the complexity of checking transactional consistency", 2019; Bouajjani, Enea, Guerraoui and Hamza,
 //! "On verifying causal consistency", 2017). The history is at the level when this order has no cycle. Cost: about n for each session that is
-//! active at a time, by clocks that share what they have in common.
+//! active at a time, by clocks that share what they have in common ([`walk`]).
 
 mod clock;
 mod graph;
 mod memory;
 mod resolve;
+mod walk;
 
 use crate::linearizability::Limits;
 use crate::transactions::Transactions;
@@ -17,9 +18,9 @@ use clock::Clock;
 use graph::{Edge, Graph};
 use resolve::{Read, Resolved, Source};
 use std::cell::Cell;
-use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::time::Instant;
+use walk::Walked;
 
 /// What is demanded of transactions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,6 +98,13 @@ pub fn check(
 
 type Forced = Vec<(u32, u32, Edge)>;
 
+/// Where a transaction is: its session, and how many of that are before it.
+#[derive(Clone, Copy)]
+struct Place {
+    session: u32,
+    at: u32,
+}
+
 pub(crate) struct Checker<'a> {
     history: &'a Transactions,
     resolved: Resolved,
@@ -131,6 +139,10 @@ impl Checker<'_> {
 
     fn session(&self, at: u32) -> u32 {
         self.history.transactions[at as usize].session
+    }
+
+    fn place(&self, at: u32) -> Place {
+        Place { session: self.session(at), at: self.resolved.place[at as usize] }
     }
 
     /// Session order and who reads from whom.
@@ -263,28 +275,14 @@ impl Checker<'_> {
     fn causal(&self) -> Result<Forced, Anomaly> {
         let mut forced = Vec::new();
         let mut initial = None;
-        let complete = self.walk(|at, clock, clocks| {
-            let (session, place) = (self.session(at), self.resolved.place[at as usize]);
+        let complete = self.walk(|at, clock, walked| {
             for read in self.resolved.reads_of(at) {
                 match read.source {
-                    Source::Transaction(writer) => {
-                        self.newer(
-                            read,
-                            writer,
-                            (session, place),
-                            clock,
-                            clocks[writer as usize].as_ref(),
-                            &mut forced,
-                        );
-                    }
-                    Source::Initial if self.resolved.is_written(read.key) => {
-                        let mut seen = self.resolved.last_write(session, read.key, place);
-                        clock.beyond(&Clock::new(self.resolved.sessions.len()), &mut |other, upto| {
-                            seen = seen.or_else(|| self.resolved.last_write(other, read.key, upto));
-                        });
-                        if let Some(seen) = seen {
-                            initial.get_or_insert((seen, read.reader, read.key));
-                        }
+                    Source::Transaction(writer) => self.newer(read, writer, clock, walked, &mut forced),
+                    Source::Initial if initial.is_none() => {
+                        let own = walked.own(self.session(at), read.key);
+                        let seen = own.or_else(|| walked.any(clock, read.key));
+                        initial = seen.map(|seen| (seen, read.reader, read.key));
                     }
                     Source::Initial => {}
                 }
@@ -307,109 +305,30 @@ impl Checker<'_> {
         }
     }
 
-    /// Writes of a key that a reader sees and that are not in the past of the one it reads from.
-    fn newer(
-        &self,
-        read: &Read,
-        writer: u32,
-        (session, place): (u32, u32),
-        clock: &Clock,
-        writers: Option<&Clock>,
-        forced: &mut Forced,
-    ) {
-        let (its_session, its_place) = (self.session(writer), self.resolved.place[writer as usize]);
-        let Some(writers) = writers else { return };
-        let mut consider = |of: u32, upto: u32| {
-            let Some(other) = self.resolved.last_write(of, read.key, upto) else { return };
-            let other_place = self.resolved.place[other as usize];
-            let past =
-                if of == its_session { other_place <= its_place } else { other_place < writers.seen(of) };
-            if !past {
-                forced.extend(Self::forced(read, other));
-            }
-        };
-        if session != its_session || place > its_place {
-            consider(session, place);
+    /// Writes of a key that a reader sees and that are not in the past of the one it reads from: the last of each chain.
+    fn newer(&self, read: &Read, writer: u32, clock: &Clock, walked: &Walked, forced: &mut Forced) {
+        let Some(writers) = walked.clock(writer) else { return };
+        let own = walked.own(self.session(read.reader), read.key);
+        if let Some(own) = own
+            && !walked.is_past(own, self.place(own), self.place(writer), writers)
+        {
+            forced.extend(Self::forced(read, own));
         }
-        clock.beyond(writers, &mut |of, upto| {
-            if of != session {
-                consider(of, upto);
-            }
-        });
-    }
-
-    /// Visits transactions after all that they depend on, each with its clock: what it sees of other sessions. `false` when
-    /// some depend on themselves; `true`, too, when time is over. `visit` gets the clocks of those that are still read from.
-    fn walk(&self, mut visit: impl FnMut(u32, &Clock, &[Option<Clock>])) -> bool {
-        let count = self.history.transactions.len();
-        let sessions = self.resolved.sessions.len();
-        let mut waits: Vec<u32> = self.resolved.place.iter().map(|place| u32::from(*place > 0)).collect();
-        let mut readers: Vec<u32> = vec![0; count];
-        for read in &self.resolved.reads {
-            if let Source::Transaction(writer) = read.source {
-                waits[read.reader as usize] += 1;
-                readers[writer as usize] += 1;
-            }
-        }
-        let by_writer = self.resolved.by_writer(count);
-        let mut clocks: Vec<Option<Clock>> = vec![None; count];
-        let mut current: Vec<Clock> = vec![Clock::new(sessions); sessions];
-        let mut ready: VecDeque<u32> = (0..count as u32).filter(|at| waits[*at as usize] == 0).collect();
-        let mut visited = 0;
-        while let Some(at) = ready.pop_front() {
-            if self.is_late(visited) {
-                return true;
-            }
-            visited += 1;
-            let (session, place) = (self.session(at), self.resolved.place[at as usize]);
-            let mut clock = std::mem::replace(&mut current[session as usize], Clock::new(sessions));
-            for read in self.resolved.reads_of(at) {
-                let Source::Transaction(writer) = read.source else { continue };
-                if let Some(its) =
-                    clocks[writer as usize].as_ref().filter(|_| self.session(writer) != session)
-                {
-                    clock.join(its);
-                    clock.see(self.session(writer), self.resolved.place[writer as usize] + 1);
-                }
-            }
-            visit(at, &clock, &clocks);
-            for read in self.resolved.reads_of(at) {
-                let Source::Transaction(writer) = read.source else { continue };
-                readers[writer as usize] -= 1;
-                if readers[writer as usize] == 0 {
-                    clocks[writer as usize] = None;
-                }
-            }
-            let next = self.resolved.sessions[session as usize].get(place as usize + 1).copied();
-            for follower in by_writer.of(at).iter().copied().chain(next) {
-                waits[follower as usize] -= 1;
-                if waits[follower as usize] == 0 {
-                    ready.push_back(follower);
-                }
-            }
-            if readers[at as usize] > 0 {
-                clocks[at as usize] = Some(clock.clone());
-            }
-            current[session as usize] = clock;
-        }
-        visited == count
+        walked.beyond(clock, writers, read.key, &mut |other| forced.extend(Self::forced(read, other)));
     }
 
     /// CC alone: a write that was seen and not read, although it has what is read in its own past.
     fn stale(&self, forced: &Forced) -> Option<Anomaly> {
-        let mut asked: Vec<Vec<(u32, u32)>> = vec![Vec::new(); self.history.transactions.len()];
-        for (newer, read, edge) in forced {
-            if let Edge::Overwritten(key) = edge {
-                asked[*newer as usize].push((*read, *key));
-            }
+        if forced.is_empty() {
+            return None;
         }
+        let asked = Graph::new(self.history.transactions.len(), forced);
         let mut found = None;
-        self.walk(|at, clock, _| {
-            for (older, key) in &asked[at as usize] {
-                let (session, place) = (self.session(*older), self.resolved.place[*older as usize]);
-                let own = session == self.session(at) && place < self.resolved.place[at as usize];
-                if own || clock.seen(session) > place {
-                    found.get_or_insert((*older, at, *key));
+        self.walk(|at, clock, walked| {
+            for (older, edge) in asked.from(at) {
+                let Edge::Overwritten(key) = edge else { continue };
+                if walked.is_past(older, self.place(older), self.place(at), clock) {
+                    found.get_or_insert((older, at, key));
                 }
             }
         });

@@ -6,7 +6,7 @@ use crate::transactions::Transactions;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
-type Map<K, V> = HashMap<K, V, FixedState>;
+pub(super) type Map<K, V> = HashMap<K, V, FixedState>;
 
 /// Where a value comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,9 +46,8 @@ pub(super) struct Resolved {
     /// The place of each transaction in its session.
     pub(super) place: Vec<u32>,
     session_of: Vec<u32>,
-    /// The places of the writers of a key in a session.
+    /// The places of the writers of a key in a session; empty where only causality is asked for, which is looked up by chains.
     writers: Map<(u32, u32), Vec<u32>>,
-    written: Vec<bool>,
 }
 
 /// The writer of a value: the transaction and whether it overwrote the value itself.
@@ -69,8 +68,8 @@ impl Resolved {
             place: Vec::with_capacity(count),
             session_of: Vec::with_capacity(count),
             writers: Map::default(),
-            written: vec![false; history.keys.len() + 1],
         };
+        let by_session = !matches!(isolation, Isolation::Causal | Isolation::CausalConvergence);
         let mut of_value: Map<(u32, u32), Writer> = Map::default();
         for (at, transaction) in history.transactions.iter().enumerate() {
             let session = transaction.session as usize;
@@ -85,10 +84,11 @@ impl Resolved {
                 let last = !accesses[index + 1..].iter().any(|later| later.write && later.key == access.key);
                 let writer = of_value.entry((access.key, access.value));
                 writer.and_modify(|writer| *writer = Writer::Many).or_insert(Writer::One(at as u32, last));
-                resolved.written[access.key as usize] = true;
-                let places = resolved.writers.entry((transaction.session, access.key)).or_default();
-                if places.last() != resolved.place.last() {
-                    places.push(resolved.place[at]);
+                if by_session {
+                    let places = resolved.writers.entry((transaction.session, access.key)).or_default();
+                    if places.last() != resolved.place.last() {
+                        places.push(resolved.place[at]);
+                    }
                 }
             }
         }
@@ -185,11 +185,6 @@ impl Resolved {
     pub(super) fn writes(&self, at: u32, key: u32) -> bool {
         let places = self.writers.get(&(self.session_of[at as usize], key));
         places.is_some_and(|places| places.binary_search(&self.place[at as usize]).is_ok())
-    }
-
-    /// Whether anybody writes a key.
-    pub(super) fn is_written(&self, key: u32) -> bool {
-        self.written[key as usize]
     }
 
     /// Somebody who reads a key from a transaction.

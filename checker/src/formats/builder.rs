@@ -2,6 +2,7 @@
 
 use super::datum::{Datum, Wrong};
 use super::event::{Event, Kind};
+use super::window::Window;
 use super::{Format, Loaded, Place};
 use crate::history::Level;
 use crate::recording::{Code, Initial, NOTHING, Record, Recording, Reply};
@@ -45,7 +46,7 @@ pub struct Reading {
 const NOBODY: u32 = u32::MAX;
 
 /// Puts events together.
-pub(super) struct Builder {
+pub(super) struct Builder<'w> {
     format: Format,
     nil: Nil,
     failed_cas: FailedCas,
@@ -59,10 +60,22 @@ pub(super) struct Builder {
     open_transactions: Vec<(u32, u32)>,
     failed: usize,
     events: u64,
+    window: Option<Window<'w>>,
+    /// Why reading ended before the input did.
+    pub(super) stop: Option<Stop>,
 }
 
-impl Builder {
-    pub(super) fn new(format: Format, reading: &Reading) -> Self {
+/// Why reading ends before the input does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stop {
+    /// Nothing more need be known.
+    Decided,
+    /// What comes is earlier than what was already let go of.
+    OutOfOrder,
+}
+
+impl<'w> Builder<'w> {
+    pub(super) fn new(format: Format, reading: &Reading, window: Option<Window<'w>>) -> Self {
         let edn = format == Format::Edn;
         let mut recording = Recording::default();
         let initial = reading.initial.clone().or_else(|| reading.counter.then(|| b"0".to_vec()));
@@ -86,7 +99,25 @@ impl Builder {
             open_transactions: Vec::new(),
             failed: 0,
             events: 0,
+            window,
+            stop: None,
         }
+    }
+
+    /// Lets go of what is decided, when there is much.
+    fn slide(&mut self) -> Result<(), Wrong> {
+        let Some(window) = &mut self.window else { return Ok(()) };
+        if !window.is_full(&self.recording) {
+            return Ok(());
+        }
+        window.slide(&mut self.recording, &mut self.open, NOBODY);
+        self.failed = 0;
+        if window.is_done() { self.stop(Stop::Decided, "decided") } else { Ok(()) }
+    }
+
+    fn stop(&mut self, stop: Stop, reason: &str) -> Result<(), Wrong> {
+        self.stop = Some(stop);
+        Err(Wrong { at: 0, reason: reason.into() })
     }
 
     pub(super) fn event(&mut self, event: &Event<'_>, place: Place) -> Result<(), Wrong> {
@@ -113,6 +144,10 @@ impl Builder {
             _ => !self.open_transactions.is_empty(),
         };
         let time = event.time.unwrap_or(self.events);
+        if self.window.as_mut().is_some_and(|window| !window.on_time(time)) {
+            return self
+                .stop(Stop::OutOfOrder, "its time is earlier than that of much before it in the file");
+        }
         let mixed =
             if transaction { !self.recording.records.is_empty() } else { !self.open_transactions.is_empty() };
         if kind == Kind::Invoke && mixed {
@@ -131,7 +166,7 @@ impl Builder {
                 self.open[process as usize] = self.recording.records.len() as u32;
                 let record = self.invoke(event, process, time, place)?;
                 self.recording.records.push(record);
-                Ok(())
+                self.slide()
             }
             (Kind::Invoke, _) => {
                 let name = String::from_utf8_lossy(self.recording.processes.text(process)).into_owned();
@@ -169,7 +204,7 @@ impl Builder {
                         for (key, value) in keys {
                             let key = self.recording.keys.id(&key.bytes());
                             let value = self.recording.values.id(&value.bytes());
-                            self.recording.initial_of.push((key, Initial::Value(value)));
+                            self.recording.set_initial(key, Initial::Value(value));
                         }
                     }
                     value => {
@@ -408,15 +443,17 @@ impl Builder {
         Ok(())
     }
 
-    pub(super) fn finish(mut self) -> Loaded {
+    /// What is left, and how many operations were let go of before.
+    pub(super) fn finish(mut self) -> (Loaded, usize) {
         if !self.open_transactions.is_empty() {
             self.transactions.sessions = self.recording.processes;
-            return Loaded::Transactions(self.transactions);
+            return (Loaded::Transactions(self.transactions), 0);
         }
         if self.failed > 0 {
             self.recording.records.retain(|record| record.process != NOBODY);
         }
-        Loaded::Operations(self.recording)
+        let decided = self.window.map_or(0, |window| window.close(&mut self.recording));
+        (Loaded::Operations(self.recording), decided)
     }
 }
 

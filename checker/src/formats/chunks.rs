@@ -118,7 +118,7 @@ impl<'a, R: BufRead> Chunks<'a, R> {
             let Some(byte) = self.peek()? else {
                 return Ok(());
             };
-            if self.chunk.len() as u64 > LINE_MAX {
+            if self.chunk.len() > LINE_MAX {
                 return Err(BadInput::at(self.place, format!("a form is longer than {LINE_MAX} bytes")));
             }
             let ends = depth == 0 && !self.chunk.is_empty() && !matches!(byte, b'{' | b'[' | b'(' | b'"');

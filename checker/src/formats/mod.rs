@@ -8,7 +8,7 @@
 //! | [`Format::EtcdLog`] | lines of text `INFO jepsen.util - PROCESS<TAB>:TYPE<TAB>:F<TAB>VALUE`, as Porcupine's tests hold |
 //! | [`Format::Awdit`] | transactions as lines `w KEY VALUE`, `r KEY VALUE`; `-----` ends one, `=====` ends a session |
 //!
-//! Files are read from front to back in pieces; only the operations stay in memory.
+//! Files are read from front to back in pieces; only the operations stay in memory, or even these only until they are decided ([`window`]).
 
 mod awdit;
 mod builder;
@@ -17,12 +17,15 @@ pub(crate) mod datum;
 mod edn;
 mod event;
 mod json;
+pub(crate) mod window;
 
 use crate::recording::Recording;
 use crate::transactions::Transactions;
+use builder::{Builder, Stop};
 use chunks::Chunks;
 use datum::{Cursor, Wrong};
 use std::io::{BufRead, Read};
+use window::Window;
 
 pub use builder::{FailedCas, Nil, Reading};
 
@@ -142,24 +145,107 @@ const DETECT_MAX: usize = 4096;
 /// # Ok::<(), formats::BadInput>(())
 /// ```
 pub fn read(input: impl Read, format: Option<Format>, reading: &Reading) -> Result<Loaded, BadInput> {
+    match read_through(input, format, reading, None) {
+        Ok(through) => Ok(through.left),
+        Err(broken) => Err(broken.input()),
+    }
+}
+
+/// What was read of a file, when parts of it were decided and let go of on the way.
+pub(crate) struct Through {
+    /// What is left to be judged.
+    pub(crate) left: Loaded,
+    /// How many operations were let go of.
+    pub(crate) decided: usize,
+}
+
+/// Why a file could not be judged.
+pub(crate) enum Broken {
+    Input(BadInput),
+    /// It is no order of times in which parts can be let go of.
+    OutOfOrder(BadInput),
+    /// What is demanded does not fit what it holds.
+    Demand(String),
+}
+
+impl Broken {
+    fn input(self) -> BadInput {
+        match self {
+            Self::Input(bad) | Self::OutOfOrder(bad) => bad,
+            Self::Demand(reason) => BadInput { line: 1, column: 1, reason },
+        }
+    }
+
+    /// As a line that begins with the name of the file.
+    pub(crate) fn line(self, name: &str) -> String {
+        match self {
+            Self::Demand(reason) => format!("{name}: {reason}"),
+            Self::OutOfOrder(bad) => {
+                format!("{name}:{bad}: such a history is judged as a whole, from a file")
+            }
+            Self::Input(bad) => format!("{name}:{bad}"),
+        }
+    }
+}
+
+impl From<BadInput> for Broken {
+    fn from(bad: BadInput) -> Self {
+        Self::Input(bad)
+    }
+}
+
+/// Reads a history and lets go of what `window` has decided on the way.
+pub(crate) fn read_through(
+    input: impl Read,
+    format: Option<Format>,
+    reading: &Reading,
+    window: Option<Window<'_>>,
+) -> Result<Through, Broken> {
     let mut input = std::io::BufReader::with_capacity(1 << 20, input);
     let place = Place { line: 1, column: 1 };
     let start = input.fill_buf().map_err(|error| BadInput::at(place, error.to_string()))?;
     if start.is_empty() {
-        return Ok(Loaded::Operations(Recording::default()));
+        return Ok(Through { left: Loaded::Operations(Recording::default()), decided: 0 });
     }
     let format = match format {
         Some(format) => format,
         None => detect(&start[..start.len().min(DETECT_MAX)])
             .ok_or_else(|| BadInput::at(place, "the format is none that is known; name it with --format"))?,
     };
-    let mut builder = builder::Builder::new(format, reading);
+    if format == Format::Awdit {
+        let mut reader = awdit::Reader::default();
+        lines(&mut input, |line, place| reader.line(line, place).map_err(|wrong| bad(&wrong, line, place)))?;
+        return Ok(Through { left: Loaded::Transactions(reader.finish()), decided: 0 });
+    }
+    let mut builder = Builder::new(format, reading, window);
+    let ended = events(&mut input, format, &mut builder);
+    match (ended, builder.stop) {
+        (Ok(()), _) | (Err(_), Some(Stop::Decided)) => {
+            let (left, decided) = builder.finish();
+            Ok(Through { left, decided })
+        }
+        (Err(bad), Some(Stop::OutOfOrder)) => Err(Broken::OutOfOrder(bad)),
+        (Err(bad), None) => Err(Broken::Input(bad)),
+    }
+}
+
+/// Has the builder put together all events of a file.
+fn events(input: &mut impl BufRead, format: Format, builder: &mut Builder<'_>) -> Result<(), BadInput> {
     match format {
-        Format::Jsonl => lines(&mut input, |line, place| {
-            let blank = line.trim_ascii().is_empty();
+        Format::Json => chunked(input, false, event::from_json, builder),
+        Format::Edn => chunked(input, true, event::from_edn, builder),
+        Format::EtcdLog => lines(input, |line, place| {
+            let fail = |wrong: Wrong| bad(&wrong, line, place);
+            match event::from_log(line).map_err(fail)? {
+                Some(event) => builder.event(&event, place).map_err(fail),
+                None => Ok(()),
+            }
+        }),
+        Format::Jsonl | Format::Awdit => lines(input, |line, place| {
             let mut cursor = Cursor::new(line);
             let fail = |wrong: Wrong| bad(&wrong, line, place);
-            if blank {
+            json::space(&mut cursor);
+            if cursor.peek().is_none() {
                 return Ok(());
             }
             let event = event::from_json(&mut cursor).map_err(fail)?;
@@ -168,68 +254,71 @@ pub fn read(input: impl Read, format: Option<Format>, reading: &Reading) -> Resu
                 return Err(fail(Wrong { at: cursor.at, reason: "more than one object in a line".into() }));
             }
             builder.event(&event, place).map_err(fail)
-        })?,
-        Format::Json => chunked(&mut input, false, event::from_json, &mut builder)?,
-        Format::Edn => chunked(&mut input, true, event::from_edn, &mut builder)?,
-        Format::EtcdLog => lines(&mut input, |line, place| {
-            let fail = |wrong: Wrong| bad(&wrong, line, place);
-            match event::from_log(line).map_err(fail)? {
-                Some(event) => builder.event(&event, place).map_err(fail),
-                None => Ok(()),
-            }
-        })?,
-        Format::Awdit => {
-            let mut reader = awdit::Reader::default();
-            lines(&mut input, |line, place| {
-                reader.line(line, place).map_err(|wrong| bad(&wrong, line, place))
-            })?;
-            return Ok(Loaded::Transactions(reader.finish()));
-        }
+        }),
     }
-    Ok(builder.finish())
 }
 
 fn bad(wrong: &Wrong, text: &[u8], origin: Place) -> BadInput {
     BadInput::at(wrong.place(text, origin), wrong.reason.clone())
 }
 
-/// Calls `each` with every line, its end cut off.
+/// Calls `each` with every line, its end cut off. Lines are not copied but where they cross the pieces in which the file is read.
 fn lines(
     input: &mut impl BufRead,
     mut each: impl FnMut(&[u8], Place) -> Result<(), BadInput>,
 ) -> Result<(), BadInput> {
-    let mut line = Vec::new();
+    // The beginning of a line whose end was not read yet.
+    let mut begun: Vec<u8> = Vec::new();
     let mut place = Place { line: 0, column: 1 };
-    loop {
+    let mut one = |text: &[u8]| {
         place.line += 1;
-        line.clear();
-        let limited = &mut input.by_ref().take(LINE_MAX + 1);
-        let read = limited.read_until(b'\n', &mut line);
-        let read = read.map_err(|error| BadInput::at(place, error.to_string()))?;
-        if read == 0 {
-            return Ok(());
-        }
-        if read as u64 > LINE_MAX {
-            return Err(BadInput::at(place, format!("a line is longer than {LINE_MAX} bytes")));
-        }
-        let mut text = line.strip_suffix(b"\n").unwrap_or(&line);
-        text = text.strip_suffix(b"\r").unwrap_or(text);
+        let mut text = text.strip_suffix(b"\r").unwrap_or(text);
         if place.line == 1 {
             text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
         }
-        each(text, place)?;
+        if text.len() > LINE_MAX {
+            return Err(BadInput::at(place, format!("a line is longer than {LINE_MAX} bytes")));
+        }
+        each(text, place)
+    };
+    loop {
+        let piece = match input.fill_buf() {
+            Ok(piece) => piece,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(BadInput::at(Place { line: 1, column: 1 }, error.to_string())),
+        };
+        let length = piece.len();
+        if length == 0 {
+            return if begun.is_empty() { Ok(()) } else { one(&begun) };
+        }
+        let mut rest = piece;
+        while let Some(end) = memchr::memchr(b'\n', rest) {
+            if begun.is_empty() {
+                one(&rest[..end])?;
+            } else {
+                begun.extend_from_slice(&rest[..end]);
+                one(&begun)?;
+                begun.clear();
+            }
+            rest = &rest[end + 1..];
+        }
+        begun.extend_from_slice(rest);
+        if begun.len() > LINE_MAX {
+            return one(&begun);
+        }
+        input.consume(length);
     }
 }
 
 /// The longest line or form that is read: a value of 16 MiB, escaped.
-const LINE_MAX: u64 = 128 << 20;
+const LINE_MAX: usize = 128 << 20;
 
 /// Reads forms one by one, in a list or bare.
 fn chunked(
     input: &mut impl BufRead,
     edn: bool,
     parse: impl for<'t> Fn(&mut Cursor<'t>) -> Result<event::Event<'t>, Wrong>,
-    builder: &mut builder::Builder,
+    builder: &mut Builder<'_>,
 ) -> Result<(), BadInput> {
     let mut chunks = Chunks::new(input, edn);
     while let Some(origin) = chunks.next()? {
