@@ -13,7 +13,7 @@ use samara_core::base::Stamp;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The checkers of a run, with what each is for; docs/CONSISTENCY.md names them all.
-pub const CHECKERS: [(&str, &str); 9] = [
+pub const CHECKERS: [(&str, &str); 10] = [
     ("invariants", "what holds after every event, whatever the clients see"),
     ("linearizable", "strong operations on a key have one order that explains every answer"),
     ("sessions", "a client never sees less than it saw or wrote before"),
@@ -22,6 +22,7 @@ pub const CHECKERS: [(&str, &str); 9] = [
     ("no_resurrection", "what was deleted does not come back"),
     ("ttl_monotone", "what a strong operation saw expired is never seen again"),
     ("exactly_once", "an operation is applied once, and never after a client was told that it was not"),
+    ("walks", "a walk over the key space lists what is there throughout, each key once"),
     ("convergence", "after healing nodes serve, hints arrive, and replicas agree"),
 ];
 

@@ -92,6 +92,12 @@ pub enum Bug {
     W2HintNotStored,
     /// W3: a hint is forgotten when it is sent, not when it is acknowledged.
     W3HintForgottenWhenSent,
+    /// C4: a condition on the version holds whatever the version is.
+    C4VersionNotCompared,
+    /// A page of a walk is made of the first answer of a replica, and not of a majority's.
+    ScanFromAMinority,
+    /// A page of a walk goes on where the furthest answer ends, not where the nearest does.
+    ScanSkipsBehindAPage,
 }
 
 impl Bug {
@@ -140,6 +146,9 @@ impl Bug {
         (Bug::W1WriteAckedByOne, "w1-write-acked-by-one"),
         (Bug::W2HintNotStored, "w2-hint-not-stored"),
         (Bug::W3HintForgottenWhenSent, "w3-hint-forgotten-when-sent"),
+        (Bug::C4VersionNotCompared, "c4-version-not-compared"),
+        (Bug::ScanFromAMinority, "scan-from-a-minority"),
+        (Bug::ScanSkipsBehindAPage, "scan-skips-behind-a-page"),
     ];
 }
 

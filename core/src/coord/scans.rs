@@ -3,6 +3,7 @@
 
 use super::{Coord, CoordCx, Flight, PHASE_MS};
 use crate::base::limits::SCAN_PAGE_MAX;
+use crate::base::planted::{self, Bug};
 use crate::base::{Failure, Instant, NodeId, Page, PageEntry, Record, RequestId, Response, Slot, Wanted};
 use crate::io::Tag;
 use crate::rules::quorum::majority;
@@ -85,7 +86,7 @@ impl Coord {
         };
         scan.pages.insert(from, ScannedPage { records, next });
         let is_in = |node: NodeId| scan.pages.contains_key(&node) || !cx.liveness.is_alive(node);
-        let all = scan.asked(cx).into_iter().all(is_in);
+        let all = scan.asked(cx).into_iter().all(is_in) || planted::on(Bug::ScanFromAMinority);
         if all && scan.covers(cx) {
             self.finish_scan(cx, request);
         }
@@ -126,7 +127,8 @@ impl Scan {
 
     /// Whether a majority of every slot's replicas has answered.
     fn covers(&self, cx: &CoordCx<'_, '_>) -> bool {
-        if self.asked(cx).iter().all(|node| self.pages.contains_key(node)) {
+        let is_enough = planted::on(Bug::ScanFromAMinority) && !self.pages.is_empty();
+        if is_enough || self.asked(cx).iter().all(|node| self.pages.contains_key(node)) {
             return true;
         }
         let slots = match (self.wanted.one_slot, self.wanted.reverse) {
@@ -156,7 +158,9 @@ impl Scan {
     fn merge(&self, now_ms: u64) -> Page {
         let place = |position: &Position| (position.0, position.1.clone());
         let nexts = self.pages.values().filter_map(|page| page.next.as_ref());
-        let covered = nexts.min_by(|a, b| self.order((a.0, a.1.as_ref()), (b.0, b.1.as_ref())));
+        let by_place = |a: &&Position, b: &&Position| self.order((a.0, a.1.as_ref()), (b.0, b.1.as_ref()));
+        let skips = planted::on(Bug::ScanSkipsBehindAPage);
+        let covered = if skips { nexts.max_by(by_place) } else { nexts.min_by(by_place) };
         let mut newest: BTreeMap<(Slot, &Bytes), &Record> = BTreeMap::new();
         for (slot, key, record) in self.pages.values().flat_map(|page| &page.records) {
             let beyond = |covered: &Position| {

@@ -103,7 +103,10 @@ fn set(live: &Live<'_>, value: &Bytes, expiry: Expiry, when: &When, want_old: bo
         When::Absent => live.value.is_none(),
         When::Present => live.value.is_some(),
         When::Equals(expected) => live.value == Some(expected),
-        When::Version(expected) => live.value.is_some() && live.version == *expected,
+        When::Version(expected) => {
+            let is_it = live.version == *expected || planted::on(Bug::C4VersionNotCompared);
+            live.value.is_some() && is_it
+        }
     };
     let old = if want_old { live.value.cloned() } else { None };
     if !holds {
