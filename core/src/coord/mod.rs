@@ -3,6 +3,7 @@
 //! At most one round per key runs at a time; what arrives meanwhile waits and is combined into the next (C7). Everything
 //! that waits for answers is a *flight*, found by the request id it was sent with, with one timer each.
 
+mod essence;
 mod forward;
 mod linger;
 mod operation;

@@ -25,6 +25,7 @@ pub use hints::HINT_SLOT;
 use hints::Hints;
 use marks::Marks;
 pub use marks::{Garbage, MARK_SLOT};
+pub use promises::Promised;
 use promises::Promises;
 use registers::Job;
 use scans::Scan;

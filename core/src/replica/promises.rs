@@ -2,6 +2,7 @@
 
 use crate::base::planted::{self, Bug};
 use crate::base::{Slot, Stamp};
+use crate::rules::slots::slot_of;
 use alloc::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use foldhash::fast::FixedState;
@@ -22,7 +23,7 @@ pub struct Promises {
 }
 
 /// What stands for a key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Promised {
     /// The promise: the table's entry, or the floor.
     pub ballot: Stamp,
@@ -107,6 +108,13 @@ impl Promises {
             }
             _ => false,
         }
+    }
+}
+
+impl super::Replica {
+    /// What stands for `key`, for invariants.
+    pub fn promised(&self, key: &Bytes) -> Promised {
+        self.promises.of(slot_of(key), key)
     }
 }
 
