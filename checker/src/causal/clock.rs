@@ -56,11 +56,10 @@ impl Clock {
         };
     }
 
-    /// Calls `each` with every chain of which this sees more than `other`, how much that sees, and how much this.
-    pub(super) fn beyond(&self, other: &Self, each: &mut impl FnMut(u32, u32, u32)) {
-        if let Some(root) = &self.root {
-            beyond(root, other.root.as_ref(), self.depth, 0, each);
-        }
+    /// Calls `each` with every chain of which this sees more than `other`, how much that sees, and how much this, until it says no more. Whether
+    /// it had all.
+    pub(super) fn beyond(&self, other: &Self, each: &mut impl FnMut(u32, u32, u32) -> bool) -> bool {
+        self.root.as_ref().is_none_or(|root| beyond(root, other.root.as_ref(), self.depth, 0, each))
     }
 }
 
@@ -89,10 +88,11 @@ fn join(a: &Rc<Node>, b: &Rc<Node>) -> Rc<Node> {
     match (a.as_ref(), b.as_ref()) {
         (Node::Leaf(left), Node::Leaf(right)) => {
             let most = std::array::from_fn(|at| left[at].max(right[at]));
-            match () {
-                () if most == *left => a.clone(),
-                () if most == *right => b.clone(),
-                () => Rc::new(Node::Leaf(most)),
+            match (most == *left, most == *right) {
+                (true, true) => either(a, b).clone(),
+                (true, false) => a.clone(),
+                (false, true) => b.clone(),
+                (false, false) => Rc::new(Node::Leaf(most)),
             }
         }
         (Node::Inner(left), Node::Inner(right)) => {
@@ -106,10 +106,11 @@ fn join(a: &Rc<Node>, b: &Rc<Node>) -> Rc<Node> {
                     (a, b) => a.is_none() && b.is_none(),
                 })
             };
-            match () {
-                () if same(left) => a.clone(),
-                () if same(right) => b.clone(),
-                () => Rc::new(Node::Inner(joined)),
+            match (same(left), same(right)) {
+                (true, true) => either(a, b).clone(),
+                (true, false) => a.clone(),
+                (false, true) => b.clone(),
+                (false, false) => Rc::new(Node::Inner(joined)),
             }
         }
         // Clocks that meet have one depth.
@@ -117,22 +118,28 @@ fn join(a: &Rc<Node>, b: &Rc<Node>) -> Rc<Node> {
     }
 }
 
+/// Of two nodes that say the same the one that everybody takes, so that all come to share it: sessions that learned the same on different ways
+/// would compare the whole of it for ever. It does not matter which one that is.
+fn either<'a>(a: &'a Rc<Node>, b: &'a Rc<Node>) -> &'a Rc<Node> {
+    if Rc::as_ptr(a) <= Rc::as_ptr(b) { a } else { b }
+}
+
 fn beyond(
     node: &Rc<Node>,
     other: Option<&Rc<Node>>,
     depth: u32,
     first: u32,
-    each: &mut impl FnMut(u32, u32, u32),
-) {
+    each: &mut impl FnMut(u32, u32, u32) -> bool,
+) -> bool {
     if other.is_some_and(|other| Rc::ptr_eq(node, other)) {
-        return;
+        return true;
     }
     match (node.as_ref(), other.map(Rc::as_ref)) {
         (Node::Leaf(counts), other) => {
             for (at, count) in counts.iter().enumerate() {
                 let before = if let Some(Node::Leaf(before)) = other { before[at] } else { 0 };
-                if *count > before {
-                    each(first + at as u32, before, *count);
+                if *count > before && !each(first + at as u32, before, *count) {
+                    return false;
                 }
             }
         }
@@ -140,8 +147,11 @@ fn beyond(
             for (at, child) in children.iter().enumerate() {
                 let Some(child) = child else { continue };
                 let before = if let Some(Node::Inner(before)) = other { before[at].as_ref() } else { None };
-                beyond(child, before, depth - 1, first + ((at as u32) << (4 * depth)), each);
+                if !beyond(child, before, depth - 1, first + ((at as u32) << (4 * depth)), each) {
+                    return false;
+                }
             }
         }
     }
+    true
 }

@@ -84,7 +84,7 @@ impl Walked {
         Some(self.chains[chain as usize].writes[place as usize - 1].1)
     }
 
-    /// Calls `each` with the last write of a key in every chain, of those that `clock` sees and `other` does not.
+    /// Calls `each` with the last write of a key in every chain, of those that `clock` sees and `other` does not; with some perhaps twice.
     pub(super) fn beyond(&self, clock: &Clock, other: &Clock, key: u32, each: &mut impl FnMut(u32)) {
         let firsts = &self.firsts[key as usize];
         let mut consider = |chain: u32, before: u32, upto: u32| {
@@ -92,15 +92,22 @@ impl Walked {
                 each(write);
             }
         };
-        if firsts.len() <= FEW {
-            for (chain, place) in firsts {
-                let upto = clock.seen(*chain);
-                if upto >= *place {
-                    consider(*chain, other.seen(*chain), upto);
-                }
+        // Two clocks that differ in more chains than write the key, as do those of a session that has seen nothing yet, are compared in these alone.
+        let mut left = if firsts.len() <= FEW { 0 } else { firsts.len() };
+        let few = left > 0
+            && clock.beyond(other, &mut |chain, before, upto| {
+                consider(chain, before, upto);
+                left -= 1;
+                left > 0
+            });
+        if few {
+            return;
+        }
+        for (chain, place) in firsts {
+            let upto = clock.seen(*chain);
+            if upto >= *place {
+                consider(*chain, other.seen(*chain), upto);
             }
-        } else {
-            clock.beyond(other, &mut consider);
         }
     }
 
