@@ -1,6 +1,4 @@
-//! Consistency checkers for recorded histories of key-value stores.
-//!
-//! A [`history::History`] is built in memory or read from JSON lines ([`jsonl`]); [`linearizability::check`] judges it per key.
+#![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
 pub mod causal;
