@@ -585,3 +585,19 @@ fn what_nobody_waits_for_any_more_is_expired_and_what_takes_effect_never_is() {
         }
     }
 }
+
+#[test]
+#[ignore = "writes the first corpus of the targets frame and frame_within of fuzz/"]
+fn write_the_seeds() {
+    let corpus = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus");
+    let samples = samples().into_iter().map(|(_, message)| message);
+    let frames =
+        samples.chain(operations().into_iter().map(forward)).chain(answers().into_iter().map(answer));
+    for (at, message) in frames.enumerate() {
+        let frame = frame(message);
+        for (target, data) in [("frame", &frame[..]), ("frame_within", &frame[HEADER_BYTES..])] {
+            std::fs::create_dir_all(corpus.join(target)).expect("a directory");
+            std::fs::write(corpus.join(target).join(format!("golden-{at:03}")), data).expect("a file");
+        }
+    }
+}

@@ -129,6 +129,8 @@ counters! {
     WalRecords = "wal_records",
     /// Reads that went to disk.
     DiskReads = "disk_reads",
+    /// Reads answered by the cache of records.
+    RecordCacheHits = "record_cache_hits",
     /// The disk did not answer in time, and the node stepped aside.
     DiskStalled = "disk_stalled",
     /// Reads spared by a filter.

@@ -6,6 +6,8 @@ pub mod config;
 pub mod counters;
 pub mod ids;
 pub mod limits;
+#[cfg(test)]
+pub mod mutate;
 pub mod planted;
 pub mod record;
 pub mod rng;

@@ -254,7 +254,7 @@ pub struct Owner {
 }
 
 impl Owner {
-    fn encode(self) -> Bytes {
+    pub(super) fn encode(self) -> Bytes {
         let mut data = Vec::with_capacity(SECTOR);
         data.extend_from_slice(IDENTITY_MAGIC);
         data.extend_from_slice(&FORMAT_VERSION.to_le_bytes());

@@ -1,5 +1,8 @@
 //! One shard of one process: routes inputs to the machines and maps one machine's event to another's call.
 
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod decoders;
 mod health;
 mod heartbeat;
 mod identity;

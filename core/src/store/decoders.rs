@@ -7,10 +7,15 @@ use super::entry::Content;
 use super::log::{self, Place, Segment};
 use super::manifest::State;
 use super::pointer::{POINTER, Pointer};
-use super::table::fuzz;
+pub use super::table::fuzz::{
+    block, filter, footer, footer_within, index, part, part_within, partitions, table,
+};
 use super::{entry, values, wal, wal_file};
 use crate::io::{FileKind, FileName};
 use bytes::Bytes;
+
+/// The number of the log's file that the pages are of.
+pub const SEED_FILE: u64 = 7;
 
 /// A decoder as a function of any bytes.
 pub type Decoder = fn(&[u8]);
@@ -22,16 +27,16 @@ pub const ALL: &[(&str, Decoder)] = &[
     ("manifest", manifest),
     ("manifest_edit_within", manifest_edit_within),
     ("record", record),
-    ("block", fuzz::block),
-    ("part", fuzz::part),
-    ("part_within", fuzz::part_within),
-    ("index", fuzz::index),
-    ("filter", fuzz::filter),
-    ("partitions", fuzz::partitions),
+    ("block", block),
+    ("part", part),
+    ("part_within", part_within),
+    ("index", index),
+    ("filter", filter),
+    ("partitions", partitions),
     ("value", value),
-    ("footer", fuzz::footer),
-    ("footer_within", fuzz::footer_within),
-    ("table", fuzz::table),
+    ("footer", footer),
+    ("footer_within", footer_within),
+    ("table", table),
 ];
 
 fn walk(segment: &Segment) {
@@ -43,10 +48,10 @@ fn walk(segment: &Segment) {
 
 /// Pages of the log as they stand in a file.
 pub fn wal_pages(data: &[u8]) {
-    let mut segment = Segment::new(wal_file(7));
+    let mut segment = Segment::new(wal_file(SEED_FILE));
     segment.add(&Bytes::copy_from_slice(data));
     walk(&segment);
-    log::damaged_sectors(wal_file(7), 0, data).for_each(|offset| assert!(offset < data.len() as u64));
+    log::damaged_sectors(wal_file(SEED_FILE), 0, data).for_each(|offset| assert!(offset < data.len() as u64));
 }
 
 /// The content of a commit group.
@@ -54,8 +59,8 @@ pub fn wal_group_within(data: &[u8]) {
     if data.is_empty() {
         return;
     }
-    let mut segment = Segment::new(wal_file(7));
-    segment.add(&log::encode_group(wal_file(7), 0, Place { group: 1, follows: 0, synced: 0 }, data));
+    let mut segment = Segment::new(wal_file(SEED_FILE));
+    segment.add(&log::encode_group(wal_file(SEED_FILE), 0, Place { group: 1, follows: 0, synced: 0 }, data));
     walk(&segment);
 }
 
@@ -90,7 +95,8 @@ pub fn record(data: &[u8]) {
 
 /// A value file's header, and a value that stands apart at a place that the first bytes say.
 pub fn value(data: &[u8]) {
-    let _ = values::check_header(7, data);
+    let number = data.get(8..16).and_then(|number| Reader(number).u64()).unwrap_or(7);
+    let _ = values::check_header(number, data);
     let (head, rest) = data.split_at(data.len().min(POINTER));
     if let Some(pointer) = Pointer::read(&mut Reader(head)) {
         let _ = pointer.open(&Bytes::copy_from_slice(rest));

@@ -23,6 +23,7 @@ impl Store {
         for (slot, _) in &slots {
             self.active.drop_slot(*slot);
         }
+        self.hot.drop_slots(&slots);
         for frozen in &mut self.frozen {
             frozen.dropped.extend(&slots);
         }

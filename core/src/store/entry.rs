@@ -40,6 +40,16 @@ pub(super) fn slot_of(name: &[u8]) -> u16 {
     name.first_chunk::<2>().map_or(0, |slot| u16::from_be_bytes(*slot))
 }
 
+/// The first bytes of a name as a number, zeros behind it: two that differ are in the order of their names.
+pub(super) fn prefix(key: &[u8]) -> u64 {
+    match key.first_chunk::<8>() {
+        Some(first) => u64::from_be_bytes(*first),
+        None => {
+            key.iter().enumerate().fold(0, |prefix, (at, byte)| prefix | u64::from(*byte) << (56 - 8 * at))
+        }
+    }
+}
+
 /// What stands for a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Content {
@@ -245,25 +255,35 @@ fn fields(reader: &mut Reader<'_>) -> Option<(Record, Option<Pointer>)> {
     Some((Record { ballot, written, value: None, expires_at, recent, evicted_upto }, pointer))
 }
 
-/// What `body` says. A large value becomes a slice of `owner`, which holds `body`.
-pub(super) fn decode(body: &[u8], owner: Option<&Bytes>) -> Option<Content> {
+/// What `body` says, without the value, and that where it stands in `body`.
+pub(super) fn view(body: &[u8]) -> Option<(Content, Option<&[u8]>)> {
     if rank(body)?.erases {
-        return Some(Content::Erased);
+        return Some((Content::Erased, None));
     }
-    let flags = body[0];
     let mut reader = Reader(body);
-    let (mut record, pointer) = fields(&mut reader)?;
-    if flags & VALUE == 0 || pointer.is_some() {
-        reader.0.is_empty().then_some(())?;
-    } else {
-        let owner = owner.filter(|owner| reader.0.len() >= owner.len() / SLICE_PART && !reader.0.is_empty());
-        let value = owner.map_or_else(|| Bytes::copy_from_slice(reader.0), |owner| owner.slice_ref(reader.0));
-        record.value = Some(value);
-    }
-    Some(match pointer {
+    let (record, pointer) = fields(&mut reader)?;
+    let value = (body[0] & VALUE != 0 && pointer.is_none()).then_some(reader.0);
+    (value.is_some() || reader.0.is_empty()).then_some(())?;
+    let content = match pointer {
         Some(pointer) => Content::Apart(record, pointer),
         None => Content::Record(record),
-    })
+    };
+    Some((content, value))
+}
+
+/// A value within what `owner` holds: a slice of that if it is a large part of it, or a copy.
+pub(super) fn shown(value: &[u8], owner: Option<&Bytes>) -> Bytes {
+    let owner = owner.filter(|owner| value.len() >= owner.len() / SLICE_PART && !value.is_empty());
+    owner.map_or_else(|| Bytes::copy_from_slice(value), |owner| owner.slice_ref(value))
+}
+
+/// What `body` says. A large value becomes a slice of `owner`, which holds `body`.
+pub(super) fn decode(body: &[u8], owner: Option<&Bytes>) -> Option<Content> {
+    let (mut content, value) = view(body)?;
+    if let (Content::Record(record), Some(value)) = (&mut content, value) {
+        record.value = Some(shown(value, owner));
+    }
+    Some(content)
 }
 
 #[cfg(test)]

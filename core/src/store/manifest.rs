@@ -374,7 +374,9 @@ impl Store {
                 cx.counters.add(Counter::MemtableFlushed);
             }
             InstallKind::Compaction => {
-                self.compaction = None;
+                if self.compaction.take().is_some_and(|compaction| compaction.has_collected) {
+                    self.hot.forget_expiring();
+                }
                 cx.counters.add(Counter::CompactionFinished);
             }
             InstallKind::Move => {

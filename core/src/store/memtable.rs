@@ -3,7 +3,7 @@
 //! Entries lie encoded in chunks of memory, in order of arrival; a sorted list of leaves, each a sorted list of places,
 //! gives the order by key. No allocation per entry, and no entry moves.
 
-use super::entry::Rank;
+use super::entry::{Rank, prefix};
 use alloc::vec::Vec;
 use bytes::Bytes;
 use core::cmp::Ordering;
@@ -68,15 +68,6 @@ pub(super) struct Memtable {
     large: Vec<Bytes>,
     keys: u32,
     bytes: usize,
-}
-
-fn prefix(key: &[u8]) -> u64 {
-    match key.first_chunk::<8>() {
-        Some(first) => u64::from_be_bytes(*first),
-        None => {
-            key.iter().enumerate().fold(0, |prefix, (at, byte)| prefix | u64::from(*byte) << (56 - 8 * at))
-        }
-    }
 }
 
 impl Memtable {

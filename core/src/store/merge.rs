@@ -89,6 +89,7 @@ pub(super) struct Merge {
     pub(super) install: Install,
     /// Tombstones and expired records left out.
     collected: u64,
+    pub(super) has_collected: bool,
     ended: bool,
     /// Slots that were dropped since the merge began: what it has written of them counts as not there.
     pub(super) dropped: Vec<(u16, u64)>,
@@ -267,6 +268,7 @@ impl Store {
             finished: None,
             install,
             collected: 0,
+            has_collected: false,
             ended: false,
             dropped,
             values: None,
@@ -357,6 +359,7 @@ impl Store {
     }
 
     fn end_piece(&mut self, cx: &mut StoreCx<'_>, mut merge: Merge) {
+        merge.has_collected |= merge.collected > 0;
         for _ in 0..core::mem::take(&mut merge.collected) {
             cx.counters.add(Counter::TombstoneDropped);
         }

@@ -11,6 +11,7 @@ pub mod decoders;
 mod drop;
 mod entry;
 mod garbage;
+mod hot;
 mod levels;
 mod log;
 mod manifest;
@@ -42,6 +43,7 @@ use cache::BlockCache;
 use commit::Committing;
 use entry::Rank;
 use garbage::Collectable;
+use hot::HotRecords;
 use levels::Levels;
 use manifest::{Install, ManifestTail};
 use memtable::{Held, Memtable};
@@ -191,6 +193,8 @@ impl ReadJob {
 const FROZEN_MAX: usize = 3;
 /// Bytes of changes that may wait for a commit before writers are refused: half a memtable, and at least this.
 const PENDING_BYTES_MIN: usize = 1 << 20;
+/// One part in so many of the cache's bytes may go to records that are read again and again.
+const HOT_PART: usize = 4;
 /// Milliseconds until space is looked for again on a full disk.
 const FULL_RETRY_MS: u64 = 500;
 
@@ -254,6 +258,7 @@ pub struct Store {
     reads: BTreeMap<ReadToken, ReadJob>,
     next_token: u64,
     cache: BlockCache,
+    hot: HotRecords,
     scrub: Scrub,
     reserve: Reserve,
     full_until: Option<Instant>,
@@ -263,7 +268,6 @@ pub struct Store {
     /// Memory used again from call to call.
     name: Vec<u8>,
     body: Vec<u8>,
-    scratch: Vec<u8>,
 }
 
 impl Store {
@@ -272,7 +276,8 @@ impl Store {
 
     /// A store that has not been booted.
     pub fn new(options: StoreOptions) -> Self {
-        let cache = BlockCache::new(options.cache_bytes);
+        let hot_bytes = options.cache_bytes / HOT_PART;
+        let cache = BlockCache::new(options.cache_bytes - hot_bytes);
         Self {
             options,
             tickets: Self::TICKET_TAG,
@@ -317,6 +322,7 @@ impl Store {
             reads: BTreeMap::new(),
             next_token: 0,
             cache,
+            hot: HotRecords::new(hot_bytes),
             scrub: Scrub::default(),
             reserve: Reserve::default(),
             full_until: None,
@@ -324,7 +330,6 @@ impl Store {
             stats: StoreStats::default(),
             name: Vec::new(),
             body: Vec::new(),
-            scratch: Vec::new(),
         }
     }
 
@@ -394,6 +399,7 @@ impl Store {
         if let Err(held) = self.active.insert(&self.name, rank, lsn.0, &self.body) {
             return Lsn(held);
         }
+        self.hot.remove(&self.name, table::hash(&self.name));
         self.last_lsn = lsn;
         self.pending.push(&self.name, &self.body, lsn);
         lsn

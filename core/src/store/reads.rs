@@ -5,7 +5,7 @@ use super::entry::{self, Content, Rank};
 use super::pointer::Pointer;
 use super::table::{Block, BlockAt, Handle, Table, hash};
 use super::{Lookup, Lsn, Purpose, ReadJob, ReadToken, Store, StoreCx, StoreEvent};
-use crate::base::{Counter, RecordKey, Stamp};
+use crate::base::{Counter, Record, RecordKey, Stamp};
 use crate::io::{DiskOp, DiskResult};
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -116,17 +116,16 @@ fn look(
     cache: &mut BlockCache,
     table: &Arc<Table>,
     name: &[u8],
-    scratch: &mut Vec<u8>,
     best: &mut Option<Best>,
+    at: BlockAt,
 ) -> Looked {
-    let at = table.block_for(name);
     let Some(handle) = table.handle(at) else {
         return Looked::Done;
     };
     let Some(block) = cache.get(table.meta.number, handle.offset) else {
         return Looked::Missing { table: table.clone(), at, handle };
     };
-    if let Some(body) = block.get(name, scratch)
+    if let Some(body) = block.get(name)
         && let Some(rank) = entry::rank(body)
     {
         improve(best, rank, Lsn(0), || entry::decode(body, Some(block.owner())));
@@ -174,20 +173,25 @@ impl Store {
     }
 
     fn get_name(&mut self, cx: &mut StoreCx<'_>, name: &[u8]) -> Lookup {
-        let mut best = self.in_memory(name);
         let hash = hash(name);
+        if let Some(record) = self.hot.get(name, hash) {
+            cx.counters.add(Counter::RecordCacheHits);
+            return Lookup::Ready { record: Some(record.clone()), lsn: Lsn(0) };
+        }
+        let mut best = self.in_memory(name);
+        let is_in_memory = best.is_some();
         let durable = self.durable;
-        let Self { levels, cache, scratch, .. } = &mut *self;
+        let Self { levels, cache, .. } = &mut *self;
         let mut tables = levels.covering(name);
         while let Some(table) = tables.next() {
             if is_beaten(table, best.as_ref()) {
                 continue;
             }
-            if !table.may_hold(name, hash) {
+            let Some(at) = table.place_for(name, hash) else {
                 cx.counters.add(Counter::FilterSpared);
                 continue;
-            }
-            if let Looked::Missing { table, at, handle } = look(cache, table, name, scratch, &mut best) {
+            };
+            if let Looked::Missing { table, at, handle } = look(cache, table, name, &mut best, at) {
                 let mut left: Vec<Arc<Table>> = tables.cloned().collect();
                 left.reverse();
                 let reading = Reading::Block(table, at, handle);
@@ -223,7 +227,20 @@ impl Store {
         }
         let lsn = best.as_ref().map_or(Lsn(0), |best| best.lsn);
         let lsn = if lsn > durable { lsn } else { Lsn(0) };
-        Lookup::Ready { record: best.and_then(|best| best.content.record()), lsn }
+        let record = best.and_then(|best| best.content.record());
+        if !is_in_memory {
+            self.offer_hot(name, hash, record.as_ref());
+        }
+        Lookup::Ready { record, lsn }
+    }
+
+    /// A record was read of which memory holds nothing newer: it may be kept for the next read.
+    fn offer_hot(&mut self, name: &[u8], hash: u64, record: Option<&Record>) {
+        if let Some(record) = record
+            && self.hot.offer(name, hash, record)
+        {
+            self.share_cache();
+        }
     }
 
     pub(super) fn take_token(&mut self) -> ReadToken {
@@ -267,11 +284,16 @@ impl Store {
             return self.read_next(cx, token, job);
         }
         let mut best = job.best;
-        if let Some(held) = self.in_memory(&job.name) {
+        let held = self.in_memory(&job.name);
+        let is_in_memory = held.is_some();
+        if let Some(held) = held {
             improve(&mut best, held.rank, held.lsn, || Some(held.content));
         }
         let lsn = self.shown_at(best.as_ref().map_or(Lsn(0), |best| best.lsn));
         let record = best.and_then(|best| best.content.record());
+        if !is_in_memory {
+            self.offer_hot(&job.name, job.hash, record.as_ref());
+        }
         cx.events.push(StoreEvent::Got { token, record, lsn });
         self.after_read(cx);
     }
@@ -282,7 +304,7 @@ impl Store {
             Reading::Block(table, at, handle) => match data.and_then(|data| table.decode(handle, data)) {
                 Ok(block) => {
                     let block = Arc::new(block);
-                    if let Some(body) = block.get(&job.name, &mut self.scratch)
+                    if let Some(body) = block.get(&job.name)
                         && let Some(rank) = entry::rank(body)
                     {
                         improve(&mut job.best, rank, Lsn(0), || entry::decode(body, Some(block.owner())));
@@ -314,11 +336,14 @@ impl Store {
     /// Looks on in the tables that are left, as far as the cache reaches; what is to be read next.
     fn look_on(&mut self, job: &mut GetJob) -> Option<Reading> {
         while let Some(table) = job.left.pop() {
-            if is_beaten(&table, job.best.as_ref()) || !table.may_hold(&job.name, job.hash) {
+            if is_beaten(&table, job.best.as_ref()) {
                 continue;
             }
+            let Some(at) = table.place_for(&job.name, job.hash) else {
+                continue;
+            };
             if let Looked::Missing { table, at, handle } =
-                look(&mut self.cache, &table, &job.name, &mut self.scratch, &mut job.best)
+                look(&mut self.cache, &table, &job.name, &mut job.best, at)
             {
                 // The block that has just come, and did not stay in the cache, is not read twice.
                 if let Reading::Block(of, block, _) = &job.reading

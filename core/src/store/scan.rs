@@ -6,11 +6,12 @@ use super::levels::Run;
 use super::memtable::{Held, Memtable, Position};
 use super::pointer::Pointer;
 use super::{Frozen, Lsn, Purpose, ReadJob, ReadToken, Store, StoreCx, StoreEvent};
-use crate::base::{Counter, Record, RecordKey};
+use crate::base::{Counter, Record, RecordKey, Slot};
 use crate::io::{DiskOp, DiskResult};
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use bytes::Bytes;
 use core::cmp::Ordering;
 use core::ops::Bound;
 
@@ -72,6 +73,85 @@ struct Pin {
     dropped: Vec<(u16, u64)>,
 }
 
+/// Values up to so many bytes of a page lie one behind the other in one piece of memory; larger ones have their own.
+const SMALL: usize = 512;
+
+/// The records of a page. Their keys, and their small values, share a piece of memory each: who keeps one keeps its like.
+#[derive(Debug, Clone, Default)]
+struct Page {
+    records: Vec<(RecordKey, Record)>,
+    keys: Vec<u8>,
+    values: Vec<u8>,
+    /// Where the key of each record ends, and its value, if that is a small one.
+    ends: Vec<(usize, Option<usize>)>,
+}
+
+impl Page {
+    fn of_at_most(limit: usize) -> Self {
+        const AT_ONCE: usize = 128;
+        Self { records: Vec::with_capacity(limit.min(AT_ONCE)), ..Self::default() }
+    }
+
+    fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    fn push(&mut self, name: &[u8], mut record: Record, value: Option<&[u8]>, owner: Option<&Bytes>) {
+        let (slot, key) = name.split_at_checked(2).unwrap_or_default();
+        self.keys.extend_from_slice(key);
+        let mut value_end = None;
+        match value {
+            Some(value) if value.len() <= SMALL => {
+                self.values.extend_from_slice(value);
+                value_end = Some(self.values.len());
+            }
+            Some(value) => record.value = Some(entry::shown(value, owner)),
+            None => {}
+        }
+        self.ends.push((self.keys.len(), value_end));
+        self.records.push((RecordKey { slot: Slot(entry::slot_of(slot)), key: Bytes::new() }, record));
+    }
+
+    /// The records, whole.
+    fn take(self) -> Vec<(RecordKey, Record)> {
+        let (keys, values, mut records) = (Bytes::from(self.keys), Bytes::from(self.values), self.records);
+        let (mut key_at, mut value_at) = (0, 0);
+        for ((key, record), (key_end, value_end)) in records.iter_mut().zip(self.ends) {
+            key.key = keys.slice(key_at..key_end);
+            key_at = key_end;
+            if let Some(value_end) = value_end {
+                record.value = Some(values.slice(value_at..value_end));
+                value_at = value_end;
+            }
+        }
+        records
+    }
+}
+
+/// An entry at the head of a source.
+struct Head<'a> {
+    key: &'a [u8],
+    rank: Option<Rank>,
+    lsn: Lsn,
+    body: &'a [u8],
+    owner: Option<&'a Bytes>,
+}
+
+/// The sources that stand at a key: a bit for the number of each, modulo 64.
+#[derive(Debug, Clone, Copy, Default)]
+struct Same(u64);
+
+impl Same {
+    fn with(self, number: usize) -> Self {
+        Self(self.0 | 1 << (number % 64))
+    }
+
+    /// Whether a source stood at the key that was `name`; `key` is where it stands.
+    fn has(self, number: usize, of: usize, key: Option<&[u8]>, name: &[u8]) -> bool {
+        self.0 & (1 << (number % 64)) != 0 && (of <= 64 || key == Some(name))
+    }
+}
+
 #[derive(Debug, Clone)]
 pub(super) struct ScanJob {
     backward: bool,
@@ -88,7 +168,7 @@ pub(super) struct ScanJob {
     cursors: Vec<Cursor>,
     /// Memtables frozen when the scan began or since: they may have become tables that it does not know.
     pins: Vec<Pin>,
-    records: Vec<(RecordKey, Record)>,
+    page: Page,
     /// Values that stand apart and are still to come, by the number of their record.
     values: BTreeMap<usize, Pointer>,
     /// The page is full, or the range has ended (then true).
@@ -145,6 +225,19 @@ impl ScanJob {
     }
 }
 
+/// The next entry of a memtable, without those of slots that were dropped.
+fn head_of<'a>(
+    memtable: &'a Memtable,
+    position: &mut Position,
+    pin: Option<&Pin>,
+    backward: bool,
+) -> Option<Held<'a>> {
+    if let Some(pin) = pin {
+        pin.pass_dropped(position, backward);
+    }
+    if backward { memtable.before(*position) } else { memtable.at(*position) }
+}
+
 impl Store {
     /// Records from `from` (excluded if `exclusive`) up to `to` (excluded; `None` = end), upwards: see `scan_range`.
     pub fn scan(
@@ -186,7 +279,7 @@ impl Store {
             taken: 0,
             cursors: Vec::new(),
             pins: Vec::new(),
-            records: Vec::new(),
+            page: Page::of_at_most(limit),
             values: BTreeMap::new(),
             ended: None,
             lsn: Lsn(0),
@@ -218,7 +311,7 @@ impl Store {
             job.at = job.from.clone();
             (job.turn, job.taken, job.ended, job.lsn) = (job.turn + 1, 0, None, Lsn(0));
             job.cursors.clear();
-            job.records.clear();
+            job.page = Page::default();
             job.values.clear();
             self.begin_scan(cx, token, job);
         }
@@ -230,8 +323,12 @@ impl Store {
         let memory: Vec<&Memtable> = pins.iter().map(|pin| &*pin.memtable).chain([&self.active]).collect();
         let mut positions: Vec<_> = memory.iter().map(|memtable| job.seek(memtable)).collect();
         let backward = job.backward;
+        let sources = memory.iter().zip(&mut positions).enumerate();
+        let mut heads: Vec<Option<Held<'_>>> = sources
+            .map(|(at, (memtable, position))| head_of(memtable, position, pins.get(at), backward))
+            .collect();
         let done = loop {
-            if job.records.len() >= job.limit || (job.taken >= job.bytes && !job.records.is_empty()) {
+            if job.page.len() >= job.limit || (job.taken >= job.bytes && job.page.len() > 0) {
                 break false;
             }
             let mut missing = Vec::new();
@@ -259,22 +356,16 @@ impl Store {
                 self.reads.insert(token, ReadJob::Scan(job));
                 return;
             }
-            for (position, pin) in positions.iter_mut().zip(&pins) {
-                pin.pass_dropped(position, backward);
-            }
-            let here = memory.iter().zip(&positions);
-            let in_memory: Vec<Option<Held<'_>>> = if backward {
-                here.map(|(memtable, position)| memtable.before(*position)).collect()
-            } else {
-                here.map(|(memtable, position)| memtable.at(*position)).collect()
-            };
-            if !job.take_next(&in_memory) {
+            let Some(same) = job.take_next(&heads) else {
                 break true;
-            }
-            for (position, (memtable, held)) in positions.iter_mut().zip(memory.iter().zip(&in_memory)) {
-                if held.is_some_and(|held| held.key == &job.at.name[..]) {
+            };
+            let of = heads.len() + job.cursors.len();
+            for (at, head) in heads.iter_mut().enumerate() {
+                if same.has(at, of, head.map(|head| head.key), &job.at.name) {
+                    let (memtable, position) = (memory[at], &mut positions[at]);
                     *position =
                         if backward { memtable.step_back(*position) } else { memtable.step(*position) };
+                    *head = head_of(memtable, position, pins.get(at), backward);
                 }
             }
         };
@@ -297,7 +388,7 @@ impl Store {
     /// The records of the page stand: reads the values that stand apart, all at once.
     fn fetch_values(&mut self, cx: &mut StoreCx<'_>, token: ReadToken, mut job: ScanJob) {
         let Self { cache, .. } = self;
-        let records = &mut job.records;
+        let records = &mut job.page.records;
         job.values.retain(|number, pointer| {
             let Some(block) = cache.get(pointer.file, pointer.offset) else {
                 return true;
@@ -335,10 +426,11 @@ impl Store {
             _ => return,
         };
         match opened {
-            Ok(value) => job.records[number].1.value = Some(value),
+            Ok(value) => job.page.records[number].1.value = Some(value),
             Err((pointer, reason)) => {
                 let mut name = Vec::new();
-                entry::encode_key(&job.records[number].0, &mut name);
+                let key = job.page.take().swap_remove(number).0;
+                entry::encode_key(&key, &mut name);
                 self.report_value_damage(cx, &name, pointer, reason);
                 cx.events.push(StoreEvent::Unreadable { token });
                 return self.after_read(cx);
@@ -353,7 +445,7 @@ impl Store {
 
     fn end_scan(&mut self, cx: &mut StoreCx<'_>, token: ReadToken, job: ScanJob) {
         let (lsn, done) = (self.shown_at(job.lsn), job.ended == Some(true));
-        cx.events.push(StoreEvent::Scanned { token, records: job.records, done, lsn });
+        cx.events.push(StoreEvent::Scanned { token, records: job.page.take(), done, lsn });
     }
 
     pub(super) fn on_scan_block(
@@ -390,61 +482,56 @@ impl Store {
 }
 
 impl ScanJob {
-    /// Takes the best entry of the next key over all sources; false at the end of the range.
-    fn take_next(&mut self, in_memory: &[Option<Held<'_>>]) -> bool {
-        let on_disk = self.cursors.iter().filter_map(Cursor::key);
-        let keys = in_memory.iter().flatten().map(|held| held.key).chain(on_disk);
-        let Some(key) = (if self.backward { keys.max() } else { keys.min() }) else {
-            return false;
-        };
-        let is_beyond = self.to.name().is_some_and(|to| match key.cmp(to) {
-            Ordering::Equal => self.to.exclusive,
-            order => order.is_lt() == self.backward,
+    /// Takes the best entry of the next key over all sources, which are the heads of memtables and then the cursors: the
+    /// cursors at that key go on. Which sources stood there; `None` at the end of the range.
+    fn take_next(&mut self, in_memory: &[Option<Held<'_>>]) -> Option<Same> {
+        let Self { cursors, backward, at, to, page, values, .. } = self;
+        let in_memory_count = in_memory.len();
+        let heads = in_memory.iter().enumerate().filter_map(|(number, held)| {
+            let Held { rank, lsn, key, body, owner } = (*held)?;
+            Some((number, Head { key, rank: Some(rank), lsn: Lsn(lsn), body, owner }))
+        });
+        let on_disk = cursors.iter().enumerate().filter_map(|(number, cursor)| {
+            let (key, (body, owner)) = (cursor.key()?, cursor.body()?);
+            let head = Head { key, rank: entry::rank(body), lsn: Lsn(0), body, owner: Some(owner) };
+            Some((in_memory_count + number, head))
+        });
+        let (mut best, mut same): (Option<Head<'_>>, Same) = (None, Same::default());
+        for (number, head) in heads.chain(on_disk) {
+            let order = best.as_ref().map_or(Ordering::Less, |best| head.key.cmp(best.key));
+            match if *backward && best.is_some() { order.reverse() } else { order } {
+                Ordering::Less => (best, same) = (Some(head), Same::default().with(number)),
+                Ordering::Equal => {
+                    same = same.with(number);
+                    best = best.filter(|best| best.rank >= head.rank).or(Some(head));
+                }
+                Ordering::Greater => {}
+            }
+        }
+        let Head { key, lsn, body, owner, .. } = best?;
+        let is_beyond = to.name().is_some_and(|to_name| match key.cmp(to_name) {
+            Ordering::Equal => to.exclusive,
+            order => order.is_lt() == *backward,
         });
         if is_beyond {
-            return false;
+            return None;
         }
-        let mut best: Option<(Rank, Lsn, &[u8], Option<&bytes::Bytes>)> = None;
-        let held = in_memory.iter().flatten().filter(|held| held.key == key);
-        for held in held {
-            if best.is_none_or(|(rank, ..)| held.rank > rank) {
-                best = Some((held.rank, Lsn(held.lsn), held.body, held.owner));
-            }
-        }
-        for cursor in &self.cursors {
-            if cursor.key() == Some(key)
-                && let Some((body, owner)) = cursor.body()
-                && let Some(rank) = entry::rank(body)
-                && best.is_none_or(|(of_best, ..)| rank > of_best)
-            {
-                best = Some((rank, Lsn(0), body, Some(owner)));
-            }
-        }
-        let found = best.and_then(|(_, lsn, body, owner)| Some((entry::decode(body, owner)?, lsn)));
-        let (content, lsn) = found.unwrap_or((Content::Erased, Lsn(0)));
-        let record = match content {
-            Content::Erased => None,
-            Content::Record(record) => {
-                self.taken += record.value.as_ref().map_or(0, bytes::Bytes::len);
-                Some(record)
-            }
-            Content::Apart(record, pointer) => {
-                self.taken += pointer.len as usize;
-                self.values.insert(self.records.len(), pointer);
-                Some(record)
-            }
-        };
-        if let Some(record) = record {
-            self.taken += key.len() + 64;
+        let (content, value) = entry::view(body).unwrap_or((Content::Erased, None));
+        let apart = if let Content::Apart(_, pointer) = &content { Some(*pointer) } else { None };
+        if let Content::Record(record) | Content::Apart(record, _) = content {
+            let len = apart.map_or(value.map_or(0, <[u8]>::len), |pointer| pointer.len as usize);
+            values.extend(apart.map(|pointer| (page.len(), pointer)));
+            page.push(key, record, value, owner);
+            self.taken += len + key.len() + 64;
             self.lsn = self.lsn.max(lsn);
-            self.records.push((entry::decode_key(key), record));
         }
-        self.at.pass(key);
-        for cursor in &mut self.cursors {
-            if cursor.key() == Some(&self.at.name) {
+        at.pass(key);
+        let of = in_memory_count + cursors.len();
+        for (number, cursor) in cursors.iter_mut().enumerate() {
+            if same.has(in_memory_count + number, of, cursor.key(), &at.name) {
                 cursor.advance();
             }
         }
-        true
+        Some(same)
     }
 }

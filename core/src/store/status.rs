@@ -45,7 +45,7 @@ pub struct StoreStatus {
     /// Bytes of values that stand apart, and those of them that are alive.
     pub value_bytes: (u64, u64),
     /// Bytes of memory by kind.
-    pub memory: [(&'static str, usize); 5],
+    pub memory: [(&'static str, usize); 6],
     /// How far scrubbing is.
     pub scrub: ScrubStatus,
     /// Blocks known to be damaged.
@@ -72,14 +72,15 @@ impl Store {
         }
     }
 
-    /// Bytes held in memory, by kind: memtables, block cache, filters and indexes, changes that wait for their commit, and
+    /// Bytes held in memory, by kind: memtables, block and record cache, filters and indexes, changes that wait for their commit, and
     /// the pieces of flush and compaction.
-    pub fn memory(&self) -> [(&'static str, usize); 5] {
+    pub fn memory(&self) -> [(&'static str, usize); 6] {
         let frozen: usize = self.frozen.iter().map(|frozen| frozen.memtable.bytes()).sum();
         let merges = self.flush.iter().chain(&self.compaction).map(super::merge::Merge::memory).sum();
         [
             ("memtables", self.active.bytes() + frozen),
             ("block_cache", self.cache.bytes()),
+            ("record_cache", self.hot.bytes()),
             ("filters", self.filter_bytes()),
             ("log_pending", self.pending.capacity()),
             ("merges", merges),
@@ -93,7 +94,15 @@ impl Store {
     /// Filters and indexes take their memory from the cache's share, up to half of it.
     pub(super) fn fit_cache(&mut self) {
         let share = self.options.cache_bytes;
-        self.cache.resize(share.saturating_sub(self.filter_bytes()).max(share / 2));
+        let caches = share.saturating_sub(self.filter_bytes()).max(share / 2);
+        self.hot.resize(caches / super::HOT_PART);
+        self.share_cache();
+    }
+
+    /// What the cache of records does not take of its part is the blocks'.
+    pub(super) fn share_cache(&mut self) {
+        let part = self.hot.capacity();
+        self.cache.resize((part * super::HOT_PART).saturating_sub(self.hot.bytes().min(part)));
     }
 
     /// The operation that was asked of the disk first, of those that have not ended: its ticket, its file, what it is for.

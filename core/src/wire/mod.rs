@@ -1,6 +1,9 @@
 //! Messages between nodes and their encoding.
 
 pub mod codec;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod decoders;
 pub mod message;
 
 pub use codec::{CodecError, Frames, PROTOCOL_VERSION, decode};

@@ -1,6 +1,9 @@
 //! RESP2 and RESP3 (the Redis serialization protocol): an incremental decoder of requests, with limits, and an encoder of
 //! replies.
 
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod any;
 mod decode;
 mod inline;
 mod value;

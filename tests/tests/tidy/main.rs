@@ -10,6 +10,7 @@ mod layers;
 mod lengths;
 mod manifests;
 mod source;
+mod targets;
 mod words;
 
 use source::{Source, Tree, root};
@@ -87,6 +88,11 @@ fn lint_exceptions_carry_their_reason() {
 #[test]
 fn crates_depend_in_one_direction() {
     none(&manifests::complaints());
+}
+
+#[test]
+fn every_decoder_has_its_fuzz_target() {
+    none(&targets::complaints());
 }
 
 #[test]

@@ -165,10 +165,31 @@ impl Block {
         }
     }
 
-    /// The body of `name`.
-    pub(in super::super) fn get(&self, name: &[u8], key: &mut Vec<u8>) -> Option<&[u8]> {
-        let spot = self.seek(name, false, key).filter(|_| &key[..] == name)?;
-        Some(self.body(spot))
+    /// The body of `name`. No key is put together: how much an entry shares with the one before it tells how it compares.
+    pub(in super::super) fn get(&self, name: &[u8]) -> Option<&[u8]> {
+        let mut at = self.restart(self.restart_for(name)?)?;
+        // Bytes that the entry before, which is below `name`, has in common with it.
+        let mut common = 0;
+        loop {
+            let (shared, rest, spot) = self.raw(at)?;
+            at = spot.next;
+            if shared > common {
+                continue;
+            }
+            if shared < common {
+                // It differs from the one before where that one is still like `name`; so does the next whole key.
+                return None;
+            }
+            let (rest, wanted) = (self.data.get(rest)?, name.get(common..)?);
+            let more = rest.iter().zip(wanted).take_while(|(a, b)| a == b).count();
+            match (rest.get(more), wanted.get(more)) {
+                (None, None) => return Some(self.body(spot)),
+                (None, Some(_)) => {}
+                (Some(here), Some(there)) if here < there => {}
+                _ => return None,
+            }
+            common += more;
+        }
     }
 
     /// Decodes the entries from one whole key to the next. Bytes that do not decode end them.

@@ -1,5 +1,6 @@
 //! The decoders of a table's parts as functions of any bytes (see `store::decoders`).
 
+use super::super::entry::prefix;
 use super::block::Block;
 use super::format::{self, FOOTER, Footer, verified};
 use super::index::Index;
@@ -7,7 +8,9 @@ use super::{BlockAt, Table, TableMeta, hash};
 use alloc::vec::Vec;
 use bytes::Bytes;
 
-const NUMBER: u64 = 7;
+/// The table that the parts are of, and where they stand.
+pub(super) const NUMBER: u64 = 7;
+pub(super) const OFFSET: u64 = 64;
 
 fn walk(block: &Block, name: &[u8]) {
     let mut key = Vec::new();
@@ -19,27 +22,27 @@ fn walk(block: &Block, name: &[u8]) {
     for exclusive in [false, true] {
         let _ = block.seek(name, exclusive, &mut key);
     }
-    let _ = block.get(name, &mut key);
+    let _ = block.get(name);
 }
 
 /// A block's content.
-pub(in super::super) fn block(data: &[u8]) {
+pub fn block(data: &[u8]) {
     if let Some(block) = Block::open(Bytes::copy_from_slice(data)) {
         walk(&block, data.get(..data.len().min(9)).unwrap_or_default());
     }
 }
 
 /// A part as it stands in the file.
-pub(in super::super) fn part(data: &[u8]) {
-    let _ = verified(NUMBER, 64, &Bytes::copy_from_slice(data));
+pub fn part(data: &[u8]) {
+    let _ = verified(NUMBER, OFFSET, &Bytes::copy_from_slice(data));
 }
 
 /// A part with the right checksum around any bytes: compression and content are the input's.
-pub(in super::super) fn part_within(data: &[u8]) {
+pub fn part_within(data: &[u8]) {
     let mut bytes = data.to_vec();
-    let crc = format::checksum(NUMBER, 64, &bytes);
+    let crc = format::checksum(NUMBER, OFFSET, &bytes);
     bytes.extend_from_slice(&crc);
-    if let Ok(content) = verified(NUMBER, 64, &Bytes::from(bytes)) {
+    if let Ok(content) = verified(NUMBER, OFFSET, &Bytes::from(bytes)) {
         block(&content);
         index(&content);
         partitions(&content);
@@ -47,11 +50,11 @@ pub(in super::super) fn part_within(data: &[u8]) {
 }
 
 /// An index.
-pub(in super::super) fn index(data: &[u8]) {
+pub fn index(data: &[u8]) {
     let Some(index) = Index::decode(Bytes::copy_from_slice(data), 1 << 40) else {
         return;
     };
-    assert!(index.len() > 0 && index.bytes() == data.len(), "an index has a block");
+    assert!(index.len() > 0, "an index has a block");
     let mut end = 0;
     for at in 0..index.len() {
         let handle = index.handle(at);
@@ -59,25 +62,29 @@ pub(in super::super) fn index(data: &[u8]) {
         let Some(handle) = handle else { return };
         assert!(handle.offset >= end, "blocks lie in order");
         end = handle.offset + u64::from(handle.len);
-        assert_eq!(index.block_for(index.separator(at)), at, "a separator leads to its block");
+        assert_eq!(
+            index.block_for(index.separator(at), prefix(index.separator(at))),
+            at,
+            "a separator leads to its block"
+        );
     }
-    let _ = (index.first(), index.block_for(data));
+    let _ = (index.first(), index.block_for(data, prefix(data)));
 }
 
 /// A filter.
-pub(in super::super) fn filter(data: &[u8]) {
+pub fn filter(data: &[u8]) {
     if data.len() >= 8 {
         let _ = format::may_hold(data, hash(data));
     }
 }
 
 /// The list of partitions.
-pub(in super::super) fn partitions(data: &[u8]) {
+pub fn partitions(data: &[u8]) {
     let _ = format::decode_list(data);
 }
 
 /// A footer as it stands in the file.
-pub(in super::super) fn footer(data: &[u8]) {
+pub fn footer(data: &[u8]) {
     let _ = Footer::decode(
         NUMBER,
         data.len() as u64,
@@ -86,7 +93,7 @@ pub(in super::super) fn footer(data: &[u8]) {
 }
 
 /// A footer with the right checksum around any bytes.
-pub(in super::super) fn footer_within(data: &[u8]) {
+pub fn footer_within(data: &[u8]) {
     let mut bytes = data.to_vec();
     bytes.resize(FOOTER - 4, 0);
     let len = 1 << 20;
@@ -98,7 +105,7 @@ pub(in super::super) fn footer_within(data: &[u8]) {
 }
 
 /// A whole table: opened by its footer, and every block of it read.
-pub(in super::super) fn table(data: &[u8]) {
+pub fn table(data: &[u8]) {
     let Some(at) = data.len().checked_sub(FOOTER) else {
         return;
     };

@@ -2,6 +2,8 @@
 //! all of the block before, and where the block lies.
 
 use super::super::codec::Reader;
+use super::super::entry::prefix;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use bytes::Bytes;
 
@@ -57,6 +59,8 @@ pub(super) fn separator<'a>(last: &[u8], first: &'a [u8]) -> &'a [u8] {
 pub(super) struct Index {
     data: Bytes,
     count: usize,
+    /// The first bytes of each separator, which decide nearly always.
+    prefixes: Arc<[u64]>,
 }
 
 impl Index {
@@ -67,7 +71,7 @@ impl Index {
         if count == 0 || count > data.len() / ENTRY {
             return None;
         }
-        let index = Self { data, count };
+        let mut index = Self { data, count, prefixes: Arc::default() };
         let mut at = 0;
         for number in 0..count {
             let (_, end, handle) = index.entry(number)?;
@@ -79,6 +83,7 @@ impl Index {
             }
             at = next;
         }
+        index.prefixes = (0..count).map(|number| prefix(index.separator(number))).collect();
         Some(index)
     }
 
@@ -120,17 +125,24 @@ impl Index {
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.data.len()
+        self.data.len() + self.prefixes.len() * size_of::<u64>()
     }
 
-    /// The last block whose separator is at or before `name`, or the first block.
-    pub(super) fn block_for(&self, name: &[u8]) -> usize {
-        let (mut low, mut high) = (1, self.count);
+    /// Whether the first separator is at or before `name`, whose prefix is `wanted`.
+    pub(super) fn begins_by(&self, name: &[u8], wanted: u64) -> bool {
+        let first = self.prefixes[0];
+        first < wanted || (first == wanted && self.first() <= name)
+    }
+
+    /// The last block whose separator is at or before `name`, whose prefix is `wanted`; or the first block.
+    pub(super) fn block_for(&self, name: &[u8], wanted: u64) -> usize {
+        let mut low = self.prefixes.partition_point(|prefix| *prefix < wanted);
+        let mut high = low + self.prefixes[low..].partition_point(|prefix| *prefix == wanted);
         while low < high {
             let middle = usize::midpoint(low, high);
             if self.separator(middle) <= name { low = middle + 1 } else { high = middle }
         }
-        low - 1
+        low.saturating_sub(1)
     }
 }
 

@@ -14,7 +14,7 @@ pub(super) use builder::Builder;
 pub(super) use format::{FOOTER, Footer, Thrift, checksum, hash, put_part, verified_part};
 pub(super) use index::Handle;
 
-use super::entry::slot_of;
+use super::entry::{prefix, slot_of};
 use crate::base::{RecordKey, Stamp};
 use crate::io::{FileKind, FileName};
 use alloc::string::String;
@@ -168,19 +168,28 @@ impl Table {
         Self { meta: TableMeta { level, ..self.meta.clone() }, partitions: self.partitions.clone() }
     }
 
-    fn partition_for(&self, name: &[u8]) -> usize {
-        self.partitions.partition_point(|partition| partition.index.first() <= name).saturating_sub(1)
+    fn partition_for(&self, name: &[u8], wanted: u64) -> usize {
+        self.partitions.partition_point(|partition| partition.index.begins_by(name, wanted)).saturating_sub(1)
     }
 
     /// Whether the filter leaves a chance that the key of this hash is here.
     pub(super) fn may_hold(&self, name: &[u8], hash: u64) -> bool {
-        may_hold(&self.partitions[self.partition_for(name)].filter, hash)
+        may_hold(&self.partitions[self.partition_for(name, prefix(name))].filter, hash)
+    }
+
+    /// The block that holds the entry of `name` if the table has one; `None` if the filter knows that it has not.
+    pub(super) fn place_for(&self, name: &[u8], hash: u64) -> Option<BlockAt> {
+        let wanted = prefix(name);
+        let partition = self.partition_for(name, wanted);
+        let held = &self.partitions[partition];
+        may_hold(&held.filter, hash).then(|| BlockAt { partition, block: held.index.block_for(name, wanted) })
     }
 
     /// The block that holds the first entry at or after `name`, if it is not past the block's end: then the next does.
     pub(super) fn block_for(&self, name: &[u8]) -> BlockAt {
-        let partition = self.partition_for(name);
-        BlockAt { partition, block: self.partitions[partition].index.block_for(name) }
+        let wanted = prefix(name);
+        let partition = self.partition_for(name, wanted);
+        BlockAt { partition, block: self.partitions[partition].index.block_for(name, wanted) }
     }
 
     pub(super) fn handle(&self, at: BlockAt) -> Option<Handle> {
@@ -242,4 +251,4 @@ impl Table {
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
-pub(super) use tests::samples;
+pub(super) use tests::seeds;

@@ -55,7 +55,7 @@ proptest! {
         for (name, body) in &entries {
             prop_assert!(meta.covers(name) && table.may_hold(name, hash(name)));
             let held = block(&table, &data, table.block_for(name)).expect("a block");
-            prop_assert_eq!(held.get(name, &mut key), Some(&body[..]));
+            prop_assert_eq!(held.get(name), Some(&body[..]));
         }
         // Every block in order is every entry in order.
         let (mut at, mut all) = (BlockAt::default(), Vec::new());
@@ -116,10 +116,10 @@ proptest! {
             let data = Bytes::from(data);
             let _ = format::decode_list(&data);
             if let Some(index) = Index::decode(data.clone(), 1 << 20) {
-                let _ = (index.block_for(b"abc"), index.separator(index.len() - 1));
+                let _ = (index.block_for(b"abc", prefix(b"abc")), index.separator(index.len() - 1));
             }
             if let Some(held) = Block::open(data) {
-                let _ = held.get(b"abc", &mut key);
+                let _ = held.get(b"abc");
                 let mut spot = held.first(&mut key);
                 for _ in 0..1000 {
                     let Some(here) = spot else { break };
@@ -151,21 +151,42 @@ fn a_filter_has_less_than_one_false_positive_in_a_hundred() {
     assert!(count < 1_000, "{count} of 100,000");
 }
 
-/// Sound bytes of every part of a table, to be mutated.
-pub(in super::super) fn samples() -> Vec<Vec<u8>> {
-    let entries: BTreeMap<Vec<u8>, Vec<u8>> =
-        (0..60u8).map(|at| (alloc::vec![0, 1, b'k', at / 7, at], alloc::vec![at; 3 + at as usize])).collect();
-    let mut builder = Builder::new(7, 600);
-    for (at, (name, body)) in entries.iter().enumerate() {
-        builder.add(name, rank(at as u64), body);
+/// Sound input for the decoders of a table's parts, out of a table's file.
+pub(in super::super) fn seeds(number: u64, data: &Bytes) -> Vec<(&'static str, Vec<u8>)> {
+    let at = data.len() - FOOTER;
+    let footer = Footer::decode(number, data.len() as u64, &data[at..]).expect("a footer");
+    let meta = TableMeta::unknown(number, data.len() as u64);
+    let table = Table::open(meta, &footer, &data.slice(footer.parts_at as usize..at)).expect("a table");
+    let list = verified(number, footer.list.0, &data.slice(footer.list.0 as usize..at)).expect("a list");
+    let mut seeds = alloc::vec![("partitions", list.to_vec())];
+    for partition in &table.partitions {
+        seeds.push(("filter", partition.filter.to_vec()));
+        seeds.push(("index", partition.index.data().to_vec()));
     }
-    let table = builder.finish(3).expect("entries");
-    let data = builder.take().1;
-    let partition = &table.partitions[0];
-    let first = table.handle(BlockAt::default()).expect("a block");
-    let part = data.slice(..first.len as usize);
-    let content = table.decode(first, &part).expect("a block").owner().to_vec();
-    let footer = data.slice(data.len() - FOOTER..).to_vec();
-    let (filter, index) = (partition.filter.to_vec(), partition.index.data().to_vec());
-    alloc::vec![data.to_vec(), part.to_vec(), content, filter, index, footer]
+    // The checksum is bound to the file: the whole is made anew for the number that the decoders expect.
+    let mut again = Builder::new(fuzz::NUMBER, 1000);
+    let (mut place, mut key) = (BlockAt::default(), Vec::new());
+    while let Some(handle) = table.handle(place) {
+        let part = &data[handle.offset as usize..][..handle.len as usize - 4];
+        let mut sealed = part.to_vec();
+        sealed.extend_from_slice(&format::checksum(fuzz::NUMBER, fuzz::OFFSET, part));
+        seeds.push(("part", sealed));
+        seeds.push(("part_within", part.to_vec()));
+        let held = block(&table, data, place).expect("a block");
+        seeds.push(("block", held.owner().to_vec()));
+        let mut spot = held.first(&mut key);
+        while let Some(here) = spot {
+            let body = held.body(here);
+            seeds.push(("record", body.to_vec()));
+            again.add(&key, super::super::entry::rank(body).expect("a rank"), body);
+            spot = held.next(here, &mut key);
+        }
+        place = table.block_after(place);
+    }
+    let whole = again.finish(0).map(|_| again.take().1).expect("entries");
+    let footer = whole.slice(whole.len() - FOOTER..);
+    seeds.push(("footer_within", footer[..FOOTER - 4].to_vec()));
+    seeds.push(("footer", whole.to_vec()));
+    seeds.push(("table", whole.to_vec()));
+    seeds
 }

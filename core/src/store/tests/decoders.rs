@@ -1,74 +1,104 @@
-//! The functions that are fuzzed, driven by thousands of mutations of sound bytes: no panic, and memory in proportion.
+//! The functions that are fuzzed, driven by thousands of mutations of sound bytes: no panic, and memory in proportion. The
+//! sound bytes come from the golden directory.
+
+extern crate std;
 
 use super::*;
-use crate::io::FileKind;
-use crate::store::decoders::{ALL, Decoder};
-use crate::store::table::samples;
+use crate::base::mutate::drive;
+use crate::io::{FileKind, FileName};
+use crate::store::codec::Reader;
+use crate::store::decoders::{ALL, SEED_FILE};
+use crate::store::log::{Place, Segment, encode_group, number_in, pages_of};
+use crate::store::pointer::Pointer;
+use crate::store::{entry, table};
+use std::path::PathBuf;
 
-/// Sound bytes for every decoder.
-fn sound() -> Vec<Vec<u8>> {
-    let mut engine = Engine::started(small(), 21);
-    for number in 1..150 {
-        engine.put(number % 40, number);
-        engine.settle();
-    }
-    let mut sound: Vec<Vec<u8>> = samples();
-    for (file, mut data) in engine.disk.contents() {
-        if file.kind != FileKind::Identity {
-            data.truncate(20_000);
-            sound.push(data);
-        }
-    }
-    let mut body = Vec::new();
-    for number in [1, 9, 11] {
-        body.clear();
-        super::super::entry::encode(ballot(number), Some(&record(1, number)), &mut body);
-        sound.push(body.clone());
-    }
-    sound
+type Seeds = Vec<(&'static str, Vec<u8>)>;
+
+fn golden() -> Vec<(FileName, Bytes)> {
+    let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/v3");
+    let mut files: Vec<(FileName, Bytes)> = std::fs::read_dir(directory)
+        .expect("the golden directory")
+        .map(|entry| {
+            let path = entry.expect("an entry").path();
+            let name = path.file_name().and_then(|name| name.to_str()).and_then(FileName::parse);
+            (name.expect("a file of ours"), Bytes::from(std::fs::read(path).expect("a file")))
+        })
+        .collect();
+    files.sort();
+    files
 }
 
-/// Changes bytes here and there, cuts, doubles, or puts in what lengths are like to be read from.
-fn mutate(data: &mut Vec<u8>, rng: &mut Rng) {
-    const TELLING: [u8; 8] = [0, 1, 0x7f, 0x80, 0xff, 0xfe, 0x40, 0x10];
-    for _ in 0..=rng.below(6) {
-        let at = rng.below(data.len().max(1) as u64) as usize;
-        match rng.below(6) {
-            0 if !data.is_empty() => data[at] ^= 1 << rng.below(8),
-            1 if !data.is_empty() => data[at] = TELLING[rng.below(8) as usize],
-            2 => data.truncate(at),
-            3 => {
-                let piece = data[at..data.len().min(at + 64)].to_vec();
-                data.splice(at..at, piece);
-            }
-            4 if data.len() > 8 => {
-                let at = at.min(data.len() - 8);
-                data[at..at + 8].fill(TELLING[rng.below(8) as usize]);
-            }
-            _ => data.extend((0..rng.below(40)).map(|_| rng.below(256) as u8).collect::<Vec<u8>>()),
-        }
+/// The payloads of a file's groups; as pages that the decoders take for their own, too.
+fn groups(file: FileName, data: &Bytes, (pages, within): (&'static str, &'static str), seeds: &mut Seeds) {
+    let number = number_in(file.kind, data).unwrap_or(file.number);
+    let mut segment = Segment::new(FileName::new(file.kind, number));
+    segment.add(data);
+    let (mut all, mut group) = (Vec::new(), 0);
+    let walked = segment.walk(u64::MAX, |_, payload| {
+        seeds.push((within, payload.to_vec()));
+        group += 1;
+        let place = Place { group, follows: 0, synced: group - 1 };
+        let page = (all.len() / (pages_of(1) * 4096)) as u64;
+        all.extend_from_slice(&encode_group(FileName::new(file.kind, SEED_FILE), page, place, payload));
+        Ok(())
+    });
+    walked.expect("a walk");
+    if !all.is_empty() {
+        seeds.push((pages, all));
     }
 }
 
-fn drive(decode: Decoder, sound: &[Vec<u8>], rng: &mut Rng) {
-    for data in sound {
-        decode(data);
+/// Sound input for every decoder.
+fn seeds() -> Seeds {
+    let (files, mut seeds) = (golden(), Seeds::new());
+    for (file, data) in &files {
+        match file.kind {
+            FileKind::Wal => groups(*file, data, ("wal_pages", "wal_group_within"), &mut seeds),
+            FileKind::Manifest => groups(*file, data, ("manifest", "manifest_edit_within"), &mut seeds),
+            FileKind::Table => seeds.extend(table::seeds(file.number, data)),
+            FileKind::Value => seeds.push(("value", data[..32].to_vec())),
+            _ => {}
+        }
     }
-    decode(&[]);
-    for _ in 0..3_000 {
-        let mut data = sound[rng.below(sound.len() as u64) as usize].clone();
-        mutate(&mut data, rng);
-        let used = allocation_counter::measure(|| decode(&data));
-        // LZ4 gives up to 255 bytes for one; nothing else grows by more than a small factor.
-        let most = 300 * data.len() as u64 + (64 << 10);
-        assert!(used.bytes_max <= most, "{} bytes of memory for {} of input", used.bytes_max, data.len());
+    let pointers: Vec<Pointer> = seeds
+        .iter()
+        .filter(|(name, _)| *name == "record")
+        .filter_map(|(_, body)| entry::pointer(body))
+        .collect();
+    for pointer in pointers {
+        if let Some((_, data)) = files.iter().find(|(file, _)| *file == pointer.name()) {
+            let mut seed = Vec::new();
+            pointer.put(&mut seed);
+            assert_eq!(Pointer::read(&mut Reader(&seed)), Some(pointer));
+            seed.extend_from_slice(&data[pointer.offset as usize..][..pointer.stored as usize]);
+            seeds.push(("value", seed));
+        }
     }
+    seeds.sort();
+    seeds.dedup();
+    seeds
 }
 
 #[test]
 fn any_bytes_are_refused_or_read_and_take_memory_in_proportion() {
-    let sound = sound();
-    for (at, (_, decode)) in ALL.iter().enumerate() {
-        drive(*decode, &sound, &mut Rng::new([at as u8; 32], 0));
+    let seeds = seeds();
+    for (at, (name, decode)) in ALL.iter().enumerate() {
+        let own = seeds.iter().filter(|(of, _)| of == name).map(|(_, data)| data.clone());
+        let own: Vec<Vec<u8>> = own.collect();
+        assert!(!own.is_empty(), "{name} has sound bytes to begin with");
+        // LZ4 gives up to 255 bytes for one; nothing else grows by more than a small factor.
+        drive(*decode, &own, &mut Rng::new([at as u8; 32], 0), (300, 64 << 10));
+    }
+}
+
+#[test]
+#[ignore = "writes the first corpus of each target of fuzz/"]
+fn write_the_seeds() {
+    let corpus = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus");
+    for (at, (name, data)) in seeds().into_iter().enumerate() {
+        let directory = corpus.join(name);
+        std::fs::create_dir_all(&directory).expect("a directory");
+        std::fs::write(directory.join(format!("golden-{at:04}")), data).expect("a file");
     }
 }
