@@ -154,9 +154,20 @@ fn a_read_from_a_cached_block_allocates_the_value_and_nothing_else() {
     if let Lookup::Pending(_) = engine.call(|store, cx| store.get(cx, &there)) {
         engine.settle();
     }
-    of_get(&mut engine, &there, true);
-    assert_eq!(of_get(&mut engine, &there, true), (1, VALUE as u64), "the copy of the value");
+    // Another key of a block that has been read, for the first time.
+    let from_block = (18..3_000).find_map(|number| {
+        let (name, mut answer) = (key(number), None);
+        let used = measure(|| answer = Some(engine.bare(|store, cx| store.get(cx, &name))));
+        engine.call(|_, _| ());
+        engine.settle();
+        matches!(answer, Some(Lookup::Ready { .. })).then_some((used.count_total, used.bytes_total))
+    });
+    assert_eq!(from_block, Some((1, VALUE as u64)), "the copy of the value");
     assert_eq!(of_get(&mut engine, &absent, false), (0, 0), "the filters answer");
+
+    // The second reading keeps the record whole.
+    of_get(&mut engine, &there, true);
+    assert_eq!(of_get(&mut engine, &there, true), (0, 0), "the value is shared");
 }
 
 #[test]

@@ -107,8 +107,10 @@ impl HotRecords {
         if self.place(name, hash).is_some() {
             return false;
         }
-        // A copy: a slice would keep a whole block in memory.
-        let record = Record { value: Some(Bytes::copy_from_slice(value)), ..record.clone() };
+        // A copy: a slice would keep a whole block in memory. Its first clone prepares it for being shared.
+        let value = Bytes::copy_from_slice(value);
+        drop(value.clone());
+        let record = Record { value: Some(value), ..record.clone() };
         let frame = Frame { hash, name: name.into(), record, used: 0 };
         let bytes = frame.bytes();
         if bytes > self.capacity {
