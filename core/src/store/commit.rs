@@ -19,6 +19,8 @@ pub(super) struct Committing {
 /// Segments that one memtable may fill before it is flushed however small it is: overwrites of few keys, and commits of
 /// few records, fill the log alone.
 const SEGMENTS_MAX: usize = 16;
+/// The same on a full disk: the log must not use up the reserve that was given back.
+const SEGMENTS_WHEN_SHORT: usize = 2;
 /// Tables of level 0 from which on each commit waits for a piece of the compaction: writers are slowed, not stopped.
 const SLOW_FROM: usize = 8;
 /// Tables of level 0 from which on new records are refused.
@@ -41,12 +43,12 @@ impl Store {
             self.levels_changed = true;
         }
         self.prepare_segment(cx, self.options.wal_segment_bytes);
-        self.prepare_reserve(cx);
         self.sync_log_if_due(cx);
         if self.committing.is_none() && !self.pending.is_empty() && !self.must_wait() {
             self.write_group(cx);
         }
         self.start_merges(cx);
+        self.prepare_reserve(cx);
         self.start_scrub(cx);
         self.note_stall(cx.now.mono);
     }
@@ -123,8 +125,9 @@ impl Store {
         if planted::on(Bug::WalAckBeforeSync) {
             self.acknowledge(cx, lsn);
         }
+        let segments_max = if self.is_short_of_space() { SEGMENTS_WHEN_SHORT } else { SEGMENTS_MAX };
         let is_full = self.active.bytes() >= self.options.memtable_bytes
-            || (self.segments_since_freeze() >= SEGMENTS_MAX && !self.active.is_empty());
+            || (self.segments_since_freeze() >= segments_max && !self.active.is_empty());
         if is_full && self.pending.is_empty() && self.frozen.len() < FROZEN_MAX {
             self.freeze(segment, group);
         }

@@ -421,8 +421,9 @@ impl Store {
     /// The log's last segment stays until the log goes on in the next: it may be written or synced right now.
     fn remove_free_segments(&mut self, cx: &mut StoreCx<'_>) {
         const KEPT: usize = 2;
+        let kept = if self.is_short_of_space() { 0 } else { KEPT };
         let tail = self.tail.map(|tail| tail.segment);
-        while self.free.len() > KEPT {
+        while self.free.len() > kept {
             let Some(at) = self.free.iter().position(|(number, _)| Some(*number) != tail) else {
                 return;
             };

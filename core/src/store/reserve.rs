@@ -37,6 +37,7 @@ impl Store {
             Purpose::Manifest => self.retry_install(cx),
             _ => {}
         }
+        self.remove_doomed(cx);
         if let Reserve::Held(file) = self.reserve {
             self.reserve = Reserve::Given;
             self.disk(cx, Purpose::ReserveFree, DiskOp::Remove { file });
@@ -50,12 +51,21 @@ impl Store {
         self.start_install(cx);
     }
 
-    /// Makes the reserve when nothing that needs space is under way.
+    /// Whether the disk was full lately, and the reserve is not there.
+    pub(super) fn is_short_of_space(&self) -> bool {
+        self.full_until.is_some() || self.reserve.is_short()
+    }
+
+    /// Makes the reserve when nothing that needs space is under way or waits: what is given back is for flushes and
+    /// compactions first.
     pub(super) fn prepare_reserve(&mut self, cx: &mut StoreCx<'_>) {
         let is_wanted = matches!(self.reserve, Reserve::None | Reserve::Given);
         let is_busy = self.full_until.is_some()
-            || self.merge_slot(MergeKind::Flush).is_some()
+            || !self.frozen.is_empty()
             || self.merge_slot(MergeKind::Compaction).is_some()
+            || self.moving
+            || self.installing.is_some()
+            || !self.installs.is_empty()
             || self.creating.is_some();
         if self.options.reserve_bytes == 0 || !is_wanted || is_busy {
             return;

@@ -31,14 +31,14 @@ fn pass(engine: &mut Engine, rounds: u64) {
 }
 
 /// Puts new keys until the disk takes no more. How many were taken.
-fn fill(engine: &mut Engine) -> u64 {
+fn fill(engine: &mut Engine, above: u64) -> u64 {
     let mut taken = 0;
     let mut refused = 0;
     while refused < 5 {
         if engine.store.admit().is_ok() {
             refused = 0;
             taken += 1;
-            engine.call(|store, cx| store.put(cx, name(taken), value(taken, taken, true)));
+            engine.call(|store, cx| store.put(cx, name(taken), value(taken, above + taken, true)));
             engine.settle();
         } else {
             assert_eq!(engine.store.admit(), Err(Pressure::Full));
@@ -55,7 +55,7 @@ fn full(reserve_bytes: u64) -> (Engine, u64) {
     engine.disk.faults.capacity = Some(CAPACITY);
     assert_eq!(engine.open(true), Ok(()));
     pass(&mut engine, 2);
-    let taken = fill(&mut engine);
+    let taken = fill(&mut engine, 0);
     assert!(taken > 100, "{taken} keys were taken");
     (engine, taken)
 }
@@ -67,14 +67,15 @@ fn is_all_there(engine: &mut Engine, taken: u64) {
 }
 
 /// Tombstones, which a full disk still takes, for every key.
-fn delete_all(engine: &mut Engine, taken: u64) {
-    for slot in 0..5 {
-        engine.store.set_watermark(Slot(slot), Stamp::upto(Hlc(1 << 40)), 0);
-    }
+fn delete_all(engine: &mut Engine, taken: u64, cycle: u64) {
+    let above = cycle * 10_000_000 - 1_000_000;
     for number in 1..=taken {
-        engine.call(|store, cx| store.put(cx, name(number), value(number, 1_000_000 + number, false)));
+        engine.call(|store, cx| store.put(cx, name(number), value(number, above + number, false)));
         engine.settle();
         engine.now_ms += 40;
+    }
+    for slot in 0..5 {
+        engine.store.set_watermark(Slot(slot), Stamp::upto(Hlc(above + taken)), taken / 5);
     }
 }
 
@@ -82,7 +83,7 @@ fn delete_all(engine: &mut Engine, taken: u64) {
 fn without_a_reserve_nothing_is_lost_and_space_from_outside_ends_it() {
     let (mut engine, taken) = full(0);
     is_all_there(&mut engine, taken);
-    delete_all(&mut engine, taken);
+    delete_all(&mut engine, taken, 1);
     pass(&mut engine, 20);
     for number in 1..=taken {
         let found = engine.get(&name(number)).expect("reads go on");
@@ -91,9 +92,27 @@ fn without_a_reserve_nothing_is_lost_and_space_from_outside_ends_it() {
     engine.disk.faults.capacity = Some(4 * CAPACITY);
     pass(&mut engine, 60);
     assert_eq!(engine.store.admit(), Ok(()), "the operator has made room");
-    engine.call(|store, cx| store.put(cx, name(1), value(1, 2_000_000, true)));
+    engine.call(|store, cx| store.put(cx, name(1), value(1, 20_000_000, true)));
     pass(&mut engine, 2);
-    assert_eq!(engine.get(&name(1)), Ok(Some(value(1, 2_000_000, true))));
+    assert_eq!(engine.get(&name(1)), Ok(Some(value(1, 20_000_000, true))));
+}
+
+#[test]
+fn deletes_make_room_for_the_reserve_again_and_then_values_are_taken() {
+    let (mut engine, mut taken) = full(RESERVE);
+    let first = taken;
+    is_all_there(&mut engine, taken);
+    for cycle in 1..=4 {
+        delete_all(&mut engine, taken, cycle);
+        pass(&mut engine, 40);
+        assert_eq!(engine.store.admit(), Ok(()), "cycle {cycle}: {:?}", engine.disk.list());
+        for number in 1..=taken {
+            let found = engine.get(&name(number)).expect("reads go on");
+            assert!(found.is_none_or(|record| record.value.is_none()), "key {number} was deleted");
+        }
+        taken = fill(&mut engine, cycle * 10_000_000);
+        assert!(taken * 10 >= first * 9, "cycle {cycle}: {taken} keys were taken, and {first} at first");
+    }
 }
 
 #[test]
