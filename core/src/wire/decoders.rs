@@ -1,7 +1,7 @@
 //! The decoder of frames as functions of any bytes, for fuzzing: it ends without a panic, and what it shows is written
 //! again as a frame that shows the same.
 
-use super::codec::{BODY_BYTES_MAX, HEADER_BYTES, PROTOCOL_VERSION, decode, encode};
+use super::codec::{BODY_BYTES_MAX, FRAME_MESSAGES_MAX, Frames, HEADER_BYTES, PROTOCOL_VERSION, decode};
 use super::message::Envelope;
 use crate::base::checksum::crc32c;
 use alloc::vec::Vec;
@@ -12,21 +12,30 @@ pub type Decoder = fn(&[u8]);
 /// All of them with their names.
 pub const ALL: &[(&str, Decoder)] = &[("frame", frame), ("frame_within", frame_within)];
 
-fn again(envelope: &Envelope) {
-    let mut bytes = Vec::new();
-    encode(envelope, &mut bytes);
-    let shown = decode(&bytes);
+fn again(envelopes: &[Envelope]) {
     assert!(
-        shown.is_ok_and(|shown| shown.is_some_and(|(shown, len)| shown == *envelope && len == bytes.len()))
+        !envelopes.is_empty() && envelopes.len() <= FRAME_MESSAGES_MAX,
+        "a frame has messages, and not many"
     );
+    let mut frames = Frames::default();
+    for envelope in envelopes {
+        frames.push(envelope);
+    }
+    let (bytes, mut shown) = (core::mem::take(frames.finish()), Vec::new());
+    let mut rest = &bytes[..];
+    while let Ok(Some(len)) = decode(rest, &mut shown) {
+        rest = &rest[len..];
+    }
+    assert!(rest.is_empty() && shown == envelopes, "what was shown is written as frames that show the same");
 }
 
 /// Frames as they come from a peer, one behind the other.
 pub fn frame(data: &[u8]) {
-    let mut rest = data;
-    while let Ok(Some((envelope, len))) = decode(rest) {
+    let (mut rest, mut envelopes) = (data, Vec::new());
+    while let Ok(Some(len)) = decode(rest, &mut envelopes) {
         assert!(len >= HEADER_BYTES && len <= rest.len(), "a frame ends within what was received");
-        again(&envelope);
+        again(&envelopes);
+        envelopes.clear();
         rest = &rest[len..];
     }
 }
@@ -42,10 +51,10 @@ pub fn frame_within(body: &[u8]) {
     bytes.extend_from_slice(&version);
     bytes.extend_from_slice(&crc32c(&[&version, body]).to_le_bytes());
     bytes.extend_from_slice(body);
-    if let Ok(shown) = decode(&bytes) {
-        let (envelope, len) = shown.unwrap_or_else(|| panic!("a whole frame is not waited for"));
-        assert_eq!(len, bytes.len(), "a frame is taken whole");
-        again(&envelope);
+    let mut envelopes = Vec::new();
+    if let Ok(len) = decode(&bytes, &mut envelopes) {
+        assert_eq!(len, Some(bytes.len()), "a whole frame is taken whole");
+        again(&envelopes);
     }
 }
 
@@ -82,10 +91,13 @@ mod tests {
             Message::Answer { request, answer: Answer::Scanned { records, next } },
         ];
         let from = Address { node: NodeId(3), shard: ShardId(1) };
+        let envelopes =
+            bodies.map(|body| Envelope { from, start: StartNumber(4), epoch: Epoch(1), hlc: Hlc(5), body });
         let mut sound = Vec::new();
-        for body in bodies {
-            let mut bytes = Vec::new();
-            encode(&Envelope { from, start: StartNumber(4), epoch: Epoch(1), hlc: Hlc(5), body }, &mut bytes);
+        for some in [&envelopes[..1], &envelopes[1..2], &envelopes[2..], &envelopes] {
+            let mut frames = Frames::default();
+            some.iter().for_each(|envelope| frames.push(envelope));
+            let bytes = core::mem::take(frames.finish());
             sound.push(bytes[HEADER_BYTES..].to_vec());
             sound.push(bytes);
         }
