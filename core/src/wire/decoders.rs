@@ -96,7 +96,9 @@ mod tests {
         let mut sound = Vec::new();
         for some in [&envelopes[..1], &envelopes[1..2], &envelopes[2..], &envelopes] {
             let mut frames = Frames::default();
-            some.iter().for_each(|envelope| frames.push(envelope));
+            for envelope in some {
+                frames.push(envelope);
+            }
             let bytes = core::mem::take(frames.finish());
             sound.push(bytes[HEADER_BYTES..].to_vec());
             sound.push(bytes);
