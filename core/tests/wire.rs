@@ -585,18 +585,3 @@ fn what_nobody_waits_for_any_more_is_expired_and_what_takes_effect_never_is() {
         }
     }
 }
-
-#[test]
-#[ignore = "writes the first corpus of the targets frame and frame_within of fuzz/"]
-fn write_the_seeds() {
-    let corpus = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus");
-    let mut messages: Vec<Message> = samples().into_iter().map(|(_, message)| message).collect();
-    messages.extend(operations().into_iter().map(forward).chain(answers().into_iter().map(answer)));
-    for (at, message) in messages.into_iter().enumerate() {
-        let frame = frame(message);
-        for (target, data) in [("frame", &frame[..]), ("frame_within", &frame[HEADER_BYTES..])] {
-            std::fs::create_dir_all(corpus.join(target)).expect("a directory");
-            std::fs::write(corpus.join(target).join(format!("golden-{at:03}")), data).expect("a file");
-        }
-    }
-}

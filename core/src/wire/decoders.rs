@@ -60,6 +60,8 @@ pub fn frame_within(body: &[u8]) {
 
 #[cfg(test)]
 mod tests {
+    extern crate std;
+
     use super::*;
     use crate::base::mutate::drive;
     use crate::base::rng::Rng;
@@ -104,6 +106,17 @@ mod tests {
             sound.push(bytes);
         }
         sound
+    }
+
+    #[test]
+    #[ignore = "writes the first corpus of the targets frame and frame_within of fuzz/"]
+    fn write_the_seeds() {
+        let corpus = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus");
+        for (at, data) in sound().into_iter().enumerate() {
+            let directory = corpus.join(if at % 2 == 0 { "frame_within" } else { "frame" });
+            std::fs::create_dir_all(&directory).expect("a directory");
+            std::fs::write(directory.join(std::format!("golden-{at:03}")), data).expect("a file");
+        }
     }
 
     #[test]
