@@ -1,6 +1,7 @@
 //! Causal memory: for each session, the writes that its reads force into an order have no cycle.
 
-use super::{Anomaly, Checker, Source};
+use super::resolve::Map;
+use super::{Anomaly, Checker, LOOK_EVERY, Source};
 use std::time::Instant;
 
 /// The transactions in the past of one session that are judged at most: the cost grows with their square.
@@ -68,8 +69,10 @@ fn saturate(
     let mut before: Vec<Vec<u32>> =
         past.iter().map(|at| predecessors(checker, *at).map(|of| number[of as usize]).collect()).collect();
     let words = past.len().div_ceil(64);
+    let writers = writers(checker, past);
+    let is_late = || deadline.is_some_and(|deadline| Instant::now() >= deadline);
     loop {
-        if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+        if is_late() {
             return Err(format!("causal memory: out of time at session {session}"));
         }
         let Some(order) = order(&before) else {
@@ -86,12 +89,16 @@ fn saturate(
         };
         let reach = reachable(&order, &before, words);
         let mut added = false;
-        for at in &checker.resolved.sessions[session as usize] {
+        for (count, at) in checker.resolved.sessions[session as usize].iter().enumerate() {
+            if count.is_multiple_of(LOOK_EVERY) && is_late() {
+                return Err(format!("causal memory: out of time at session {session}"));
+            }
             let row = number[*at as usize] as usize * words;
             for read in checker.resolved.reads_of(*at) {
-                for (index, other) in past.iter().enumerate() {
+                for index in writers.get(&read.key).into_iter().flatten().map(|index| *index as usize) {
+                    let other = &past[index];
                     let seen = reach[row + index / 64] >> (index % 64) & 1 == 1;
-                    if !seen || other == at || !checker.resolved.writes(*other, read.key) {
+                    if !seen || other == at {
                         continue;
                     }
                     match read.source {
@@ -120,6 +127,20 @@ fn saturate(
             return Ok(None);
         }
     }
+}
+
+/// Which of the past write each key.
+fn writers(checker: &Checker<'_>, past: &[u32]) -> Map<u32, Vec<u32>> {
+    let mut writers: Map<u32, Vec<u32>> = Map::default();
+    for (index, at) in past.iter().enumerate() {
+        for access in checker.history.accesses(*at as usize).iter().filter(|access| access.write) {
+            let of = writers.entry(access.key).or_default();
+            if of.last() != Some(&(index as u32)) {
+                of.push(index as u32);
+            }
+        }
+    }
+    writers
 }
 
 /// For each of `order`, as bits in `words` words: what stands before it, directly or not.

@@ -69,7 +69,7 @@ impl Resolved {
             session_of: Vec::with_capacity(count),
             writers: Map::default(),
         };
-        let by_session = !matches!(isolation, Isolation::Causal | Isolation::CausalConvergence);
+        let by_session = matches!(isolation, Isolation::ReadAtomic | Isolation::ReadCommitted);
         let mut of_value: Map<(u32, u32), Writer> = Map::default();
         for (at, transaction) in history.transactions.iter().enumerate() {
             let session = transaction.session as usize;
