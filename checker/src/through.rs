@@ -56,6 +56,9 @@ pub(crate) fn linearizable(input: impl Read, demand: &Demand) -> Result<Through,
     }
     judgement.operations = through.decided + recording.records.len();
     judgement.keys = report.keys;
+    if judgement.operations == 0 {
+        judgement.notes.push("there is no operation in it, so that nothing was judged".into());
+    }
     judgement.let_go = through.decided;
     judgement.reading_seconds = reading.as_secs_f64();
     judgement.seconds = spent.as_secs_f64();
