@@ -94,10 +94,10 @@ pub enum Bug {
     W3HintForgottenWhenSent,
     /// C4: a condition on the version holds whatever the version is.
     C4VersionNotCompared,
-    /// A page of a walk is made of the first answer of a replica, and not of a majority's.
-    ScanFromAMinority,
-    /// A page of a walk goes on where the furthest answer ends, not where the nearest does.
-    ScanSkipsBehindAPage,
+    /// C8: a page of a walk is made of the first answer of a replica, and not of a majority's.
+    C8WalkFromAMinority,
+    /// C8: a page of a walk goes on where the furthest answer ends, not where the nearest does.
+    C8WalkSkipsBehindAPage,
 }
 
 impl Bug {
@@ -147,8 +147,8 @@ impl Bug {
         (Bug::W2HintNotStored, "w2-hint-not-stored"),
         (Bug::W3HintForgottenWhenSent, "w3-hint-forgotten-when-sent"),
         (Bug::C4VersionNotCompared, "c4-version-not-compared"),
-        (Bug::ScanFromAMinority, "scan-from-a-minority"),
-        (Bug::ScanSkipsBehindAPage, "scan-skips-behind-a-page"),
+        (Bug::C8WalkFromAMinority, "c8-walk-from-a-minority"),
+        (Bug::C8WalkSkipsBehindAPage, "c8-walk-skips-behind-a-page"),
     ];
 }
 

@@ -86,7 +86,7 @@ impl Coord {
         };
         scan.pages.insert(from, ScannedPage { records, next });
         let is_in = |node: NodeId| scan.pages.contains_key(&node) || !cx.liveness.is_alive(node);
-        let all = scan.asked(cx).into_iter().all(is_in) || planted::on(Bug::ScanFromAMinority);
+        let all = scan.asked(cx).into_iter().all(is_in) || planted::on(Bug::C8WalkFromAMinority);
         if all && scan.covers(cx) {
             self.finish_scan(cx, request);
         }
@@ -127,7 +127,7 @@ impl Scan {
 
     /// Whether a majority of every slot's replicas has answered.
     fn covers(&self, cx: &CoordCx<'_, '_>) -> bool {
-        let is_enough = planted::on(Bug::ScanFromAMinority) && !self.pages.is_empty();
+        let is_enough = planted::on(Bug::C8WalkFromAMinority) && !self.pages.is_empty();
         if is_enough || self.asked(cx).iter().all(|node| self.pages.contains_key(node)) {
             return true;
         }
@@ -159,7 +159,7 @@ impl Scan {
         let place = |position: &Position| (position.0, position.1.clone());
         let nexts = self.pages.values().filter_map(|page| page.next.as_ref());
         let by_place = |a: &&Position, b: &&Position| self.order((a.0, a.1.as_ref()), (b.0, b.1.as_ref()));
-        let skips = planted::on(Bug::ScanSkipsBehindAPage);
+        let skips = planted::on(Bug::C8WalkSkipsBehindAPage);
         let covered = if skips { nexts.max_by(by_place) } else { nexts.min_by(by_place) };
         let mut newest: BTreeMap<(Slot, &Bytes), &Record> = BTreeMap::new();
         for (slot, key, record) in self.pages.values().flat_map(|page| &page.records) {
