@@ -28,9 +28,7 @@ pub fn finish(world: &mut World) -> Result<(), String> {
     wait(world, until, "every node serves again", |world| {
         world.machines.iter().all(|machine| machine.ready)
     })?;
-    let keys: Vec<Bytes> = (0..world.plan.keys)
-        .flat_map(|n| [Bytes::from(format!("key{n}")), Bytes::from(format!("counter{n}"))])
-        .collect();
+    let keys = world.keys.clone();
     let until = world.now + PATIENCE_MS * MS;
     wait(world, until, "all hints are delivered", no_hints)?;
     world.monitor.hints_arrived()?;
@@ -45,6 +43,12 @@ pub fn finish(world: &mut World) -> Result<(), String> {
     let settled: Vec<Bytes> = settled.map(|(_, key)| key.clone()).collect();
     walks::agree(world, &settled)?;
     check(world)
+}
+
+/// The keys of a plan.
+pub(crate) fn keys(plan: &Plan) -> Vec<Bytes> {
+    let names = |n| [Bytes::from(format!("key{n}")), Bytes::from(format!("counter{n}"))];
+    (0..plan.keys).flat_map(names).collect()
 }
 
 /// Tombstones go, and with them nothing else: with all members up, every slot's watermark passes all garbage, and then the

@@ -21,4 +21,5 @@ pub mod shrink;
 pub mod situations;
 pub mod strolls;
 pub mod walks;
+mod watermarks;
 pub mod world;

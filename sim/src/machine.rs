@@ -4,7 +4,7 @@ use crate::disk::Disk;
 use crate::plan::Plan;
 use crate::random::Stream;
 use crate::world::{Event, MS};
-use samara_core::base::{Address, Config, Instant, NodeId, Now, ShardId, Ticket, WallTime};
+use samara_core::base::{Address, Config, Instant, NodeId, Now, ShardId, Slot, Stamp, Ticket, WallTime};
 use samara_core::io::DiskOp;
 use samara_core::node::{Node, NodeOptions};
 use samara_core::store::StoreOptions;
@@ -39,6 +39,8 @@ pub(crate) struct Machine {
     pub(crate) crash_at_disk: Option<(u64, u64)>,
     pub(crate) crash_after_ack: Option<(u64, u64)>,
     pub(crate) clock: Clock,
+    /// The watermarks that it was seen to have raised, in all its lives.
+    pub(crate) raised: BTreeMap<Slot, Stamp>,
 }
 
 /// The clocks of a process as functions of the world's time.
@@ -96,6 +98,7 @@ impl Machine {
             crash_at_disk: None,
             crash_after_ack: None,
             clock: Clock { mono_ppm, mono_origin: (node + 1) * 1_000_000_007, ..Clock::default() },
+            raised: BTreeMap::new(),
         }
     }
 

@@ -89,6 +89,10 @@ impl World {
                 self.monitor.on_delivery(NodeId(to as u16 + 1), &envelope, peek);
             }
         }
+        let late = self.late_repair(to, &envelope.body);
         self.input(to, Input::Message(*envelope));
+        if let Some((key, ballot)) = late {
+            self.watch_late_repair(to, &key, ballot);
+        }
     }
 }

@@ -87,6 +87,8 @@ pub struct World {
     queue: BinaryHeap<Reverse<Queued>>,
     queued: u64,
     pub(crate) machines: Vec<Machine>,
+    /// All keys of the run.
+    pub(crate) keys: Vec<bytes::Bytes>,
     pub(crate) links: Vec<Vec<Link>>,
     pub(crate) clients: Vec<Client>,
     tags: u64,
@@ -157,6 +159,7 @@ impl World {
             healed: false,
             judge_replies: BTreeMap::new(),
             logging: std::env::var_os("SAMARA_SIM_LOG").is_some(),
+            keys: judge::keys(&plan),
             plan,
         }
     }
@@ -272,6 +275,7 @@ impl World {
             self.out = out;
             return;
         };
+        let is_disk = matches!(input, Input::Disk { .. });
         let merges = matches!(input, Input::Message(_) | Input::Client { .. });
         let before = core.probe().hlc;
         core.step(now, input, &mut out);
@@ -282,6 +286,9 @@ impl World {
             self.failure.get_or_insert(broken);
         }
         let deadline = core.next_deadline();
+        if is_disk {
+            self.watch_watermarks(node);
+        }
         (node, probe.hlc.0).hash(&mut self.trace);
         let ceiling = Stamp::upto(probe.ceiling);
         for output in out.drain() {

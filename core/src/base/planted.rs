@@ -48,6 +48,12 @@ pub enum Bug {
     WalRecoveryDropsTail,
     /// G1: the round goes on when a majority has answered.
     G1MajoritySuffices,
+    /// G1: members that are not replicas of the slot are not asked to close it.
+    G1CloseNotAskedOfAll,
+    /// G1: hints that are held do not end the round.
+    G1HintsNotCounted,
+    /// G1: the watermark rises without a comparison of the replicas.
+    G1SkipCompare,
     /// G2: compaction drops tombstones above the watermark.
     G2DropAboveWatermark,
     /// G2: a key that holds nothing does not tell the watermark.
@@ -124,6 +130,9 @@ impl Bug {
         (Bug::C5MinorityAccept, "c5-minority-accept"),
         (Bug::WalRecoveryDropsTail, "wal-recovery-drops-tail"),
         (Bug::G1MajoritySuffices, "g1-majority-suffices"),
+        (Bug::G1CloseNotAskedOfAll, "g1-close-not-asked-of-all"),
+        (Bug::G1HintsNotCounted, "g1-hints-not-counted"),
+        (Bug::G1SkipCompare, "g1-skip-compare"),
         (Bug::G2DropAboveWatermark, "g2-drop-above-watermark"),
         (Bug::G2AbsentWithoutEvictedUpto, "g2-absent-without-evicted-upto"),
         (Bug::T1ExpiryNotTombstoned, "t1-expiry-not-tombstoned"),

@@ -31,6 +31,11 @@ impl Node {
         self.replica.watermark(slot)
     }
 
+    /// Hints for a slot at or below a stamp, for invariants.
+    pub fn hints_upto(&self, slot: Slot, upto: Stamp) -> u64 {
+        self.replica.hints_upto(slot, upto)
+    }
+
     /// Garbage of the slots whose rounds this node drives, and who holds it back (G3).
     pub fn held_back(&self) -> HeldBack {
         self.watermarks.held_back(&self.replica)

@@ -107,9 +107,11 @@ impl Hints {
 
     /// G1: hints for `slot` at or below `upto`; one at least while those of earlier lives are not known.
     pub(super) fn held(&self, slot: Slot, upto: Stamp) -> u64 {
-        if !self.loaded {
-            return 1;
-        }
+        if self.loaded { self.known(slot, upto) } else { 1 }
+    }
+
+    /// Those of which it is known.
+    fn known(&self, slot: Slot, upto: Stamp) -> u64 {
         let is_old =
             |(name, ballot): &(&(NodeId, Bytes), &Stamp)| **ballot <= upto && slot_of(&name.1) == slot;
         self.index.iter().filter(is_old).count() as u64
@@ -142,6 +144,11 @@ impl Hints {
 }
 
 impl Replica {
+    /// Hints for `slot` at or below `upto`, for invariants.
+    pub fn hints_upto(&self, slot: Slot, upto: Stamp) -> u64 {
+        self.hints.known(slot, upto)
+    }
+
     /// Starts reading the hints that an earlier life left.
     pub fn load_hints(&mut self, rx: &mut ReplicaCx<'_, '_>) {
         self.hints.next_tick = Some(rx.cx.now.mono.plus_ms(TICK_MS));

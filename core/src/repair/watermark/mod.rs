@@ -245,7 +245,11 @@ impl Watermarks {
 
     /// (a) Every member closes: replicas refuse late requests, and nobody keeps or holds late hints.
     fn close(&mut self, rx: &mut RepairCx<'_, '_>, slot: Slot) {
-        let everybody: Vec<NodeId> = rx.table.members().collect();
+        let everybody: Vec<NodeId> = if planted::on(Bug::G1CloseNotAskedOfAll) {
+            rx.table.replicas(slot).to_vec()
+        } else {
+            rx.table.members().collect()
+        };
         if let Some(round) = self.rounds.get_mut(&slot) {
             round.pass += 1;
             round.repaired = false;
@@ -363,6 +367,7 @@ impl Watermarks {
             return;
         };
         match round.phase.clone() {
+            Phase::Close if planted::on(Bug::G1SkipCompare) => self.raise(rx, slot),
             Phase::Close => self.look_at_page(rx, slot, None),
             Phase::Compare { last, differs: false, .. } => self.next_page(rx, slot, last),
             Phase::Compare { after, last, .. } => {
