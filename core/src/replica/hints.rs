@@ -41,6 +41,8 @@ pub(super) struct Hints {
     reading: Option<(RecordKey, bool)>,
     /// A page that could not be read, and is tried again.
     again: Option<(RecordKey, bool)>,
+    /// The last erasure of a hint: only when it is durable are those before gone for good.
+    pub(super) erased: Lsn,
 }
 
 #[derive(Debug, Clone)]
@@ -334,7 +336,7 @@ impl Replica {
         self.hints.busy.remove(&held);
         if self.hints.index.get(&held).is_some_and(|newest| *newest <= ballot) {
             self.hints.index.remove(&held);
-            rx.with_store(|store, cx| store.erase(cx, name, ballot));
+            self.hints.erased = rx.with_store(|store, cx| store.erase(cx, name, ballot));
         }
     }
 }

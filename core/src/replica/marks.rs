@@ -280,6 +280,8 @@ impl Replica {
                 marks.token = token;
                 let hints = if planted::on(Bug::G1HintsNotCounted) { 0 } else { self.hints.held(slot, upto) };
                 let closed = Marked::Closed { raised: self.watermark(slot), hints, token };
+                // A hint that was delivered is gone for good only then.
+                let lsn = lsn.max(self.hints.erased);
                 self.answer(rx, from, request, Answer::Marked(closed), lsn);
             }
             _ if !self.holds(rx, slot) => Self::refuse(rx, from, request, Refusal::NotServing),
