@@ -143,7 +143,7 @@ impl Cluster {
                         let result = self.disks[at].perform(op);
                         inputs.push_back(Input::Disk { ticket, result });
                     }
-                    Output::Ready => {}
+                    Output::Ready | Output::Notice { .. } => {}
                     Output::Fatal { reason } => panic!("node {}: {reason}", at + 1),
                 }
             }

@@ -109,7 +109,7 @@ fn start_node(disk: &mut Disk) -> Result<(), String> {
                 }
                 Output::Ready => is_ready = true,
                 Output::Fatal { reason } => return Err(reason),
-                Output::Reply { .. } | Output::Send { .. } => {}
+                Output::Notice { .. } | Output::Reply { .. } | Output::Send { .. } => {}
             }
         }
     }

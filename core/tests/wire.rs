@@ -5,7 +5,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use samara_core::base::{
     Address, Applied, Epoch, ExpireWhen, Expiry, Failure, Hlc, KeyOp, Level, NodeId, OpId, Outcome, Record,
-    Rejection, RequestId, Response, ShardId, Slot, Stamp, StartNumber, WallTime, Wanted, When,
+    RecordKey, Rejection, RequestId, Response, ShardId, Slot, Stamp, StartNumber, WallTime, Wanted, When,
 };
 use samara_core::wire::codec::{BODY_BYTES_MAX, FRAME_MESSAGES_MAX, HEADER_BYTES};
 use samara_core::wire::{
@@ -134,7 +134,20 @@ fn samples() -> Vec<(&'static str, Message)> {
             "answer_closed",
             answer(Answer::Marked(Marked::Closed { raised: stamp(700, 65_535), hints: 2, token: 9 })),
         ),
+        ("resync", resync()),
+        ("answer_resynced", answer(resynced())),
     ]
+}
+
+fn resynced() -> Answer {
+    let records = vec![(RecordKey { slot: Slot(12_182), key: text("foo") }, record())];
+    let watermarks = vec![(Slot(12_182), stamp(900, 2))];
+    Answer::Resynced { records, done: false, floor: stamp(1_000, u16::MAX), watermarks }
+}
+
+fn resync() -> Message {
+    let (from, until) = (RecordKey { slot: Slot(12_182), key: text("a") }, RecordKey::start_of(Slot(12_438)));
+    Message::Resync { request: RequestId(9), from, exclusive: true, until, floor: Hlc::from_ms(1_000) }
 }
 
 /// Every operation that a forward can carry.
@@ -173,6 +186,7 @@ fn answers() -> Vec<Answer> {
         Refusal::DiskFull,
         Refusal::NotServing,
         Refusal::BelowWatermark(stamp(800, 65_535)),
+        Refusal::Suspect,
     ];
     let failures = [
         Failure::Unavailable,

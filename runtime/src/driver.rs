@@ -176,6 +176,7 @@ impl<D: Disk> Driver<D> {
                 Output::Disk { ticket, op } => self.disk.submit(ticket, op),
                 Output::Ready => ready(),
                 Output::Fatal { reason } => return Some(End::Fatal(reason)),
+                Output::Notice { text } => tracing::warn!("shard {}: {text}", self.shard),
             }
         }
         None
@@ -209,5 +210,6 @@ impl<D: Disk> Driver<D> {
             }
         }
         self.stats.tell_held_back(self.shard, self.node.held_back());
+        self.stats.tell_suspects(self.shard, self.node.suspect_probe());
     }
 }

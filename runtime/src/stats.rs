@@ -3,6 +3,7 @@
 use crate::gauges::Gauges;
 use crate::slowlog::Slowlog;
 use samara_core::base::{Failure, KeyOp, Level, Response};
+use samara_core::node::SuspectProbe;
 use samara_core::repair::HeldBack;
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -102,6 +103,8 @@ pub struct Stats {
     core: Mutex<BTreeMap<u16, Vec<(&'static str, u64)>>>,
     /// Garbage that is held back, by shard.
     held_back: Mutex<BTreeMap<u16, HeldBack>>,
+    /// What is suspect, as the drivers last told, by shard.
+    suspects: Mutex<BTreeMap<u16, SuspectProbe>>,
 }
 
 impl Default for Stats {
@@ -124,6 +127,7 @@ impl Default for Stats {
             cells: Default::default(),
             core: Mutex::default(),
             held_back: Mutex::default(),
+            suspects: Mutex::default(),
         }
     }
 }
@@ -158,6 +162,13 @@ impl Stats {
     pub fn tell_held_back(&self, shard: u16, held: HeldBack) {
         if let Ok(mut of_shards) = self.held_back.lock() {
             of_shards.insert(shard, held);
+        }
+    }
+
+    /// A driver tells what damage has made suspect.
+    pub fn tell_suspects(&self, shard: u16, probe: SuspectProbe) {
+        if let Ok(mut suspects) = self.suspects.lock() {
+            suspects.insert(shard, probe);
         }
     }
 
@@ -205,6 +216,7 @@ impl Stats {
                 "# HELP samara_{name} {help}\n# TYPE samara_{name} counter\nsamara_{name} {value}"
             )?;
         }
+        self.write_suspects(text)?;
         self.write_operations(text)?;
         self.gauges.write(text)?;
         self.write_held_back(text)?;
@@ -240,6 +252,27 @@ impl Stats {
             if let Some(node) = held.by {
                 writeln!(text, "samara_garbage_held_by{{shard=\"{shard}\",node=\"{}\"}} 1", node.0)?;
             }
+        }
+        Ok(())
+    }
+
+    fn write_suspects(&self, text: &mut String) -> std::fmt::Result {
+        let probes: Vec<SuspectProbe> =
+            self.suspects.lock().map(|suspects| suspects.values().copied().collect()).unwrap_or_default();
+        let sum = |of: fn(&SuspectProbe) -> usize| probes.iter().map(of).sum::<usize>();
+        // A slot belongs to one shard: shards that are suspect alike count it once.
+        let slots = probes.iter().map(|probe| probe.slots).max().unwrap_or(0);
+        let gauges = [
+            ("suspect_slots", slots, "Slots with keys on which this node has no vote, because of damage."),
+            ("suspect_stretches", sum(|probe| probe.stretches), "Stretches of such keys."),
+            (
+                "suspect_stuck",
+                sum(|probe| usize::from(probe.stuck)),
+                "Shards of which too few other replicas can bring such keys again.",
+            ),
+        ];
+        for (name, value, help) in gauges {
+            writeln!(text, "# HELP samara_{name} {help}\n# TYPE samara_{name} gauge\nsamara_{name} {value}")?;
         }
         Ok(())
     }

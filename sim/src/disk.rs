@@ -195,6 +195,35 @@ impl Disk {
         DiskResult::Done
     }
 
+    /// The files with what is durable of them.
+    pub fn durable_files(&self) -> impl Iterator<Item = (FileName, &[u8])> {
+        self.files.iter().map(|(file, content)| (*file, &content.durable[..]))
+    }
+
+    /// What a sector holds; the last one of a file may be shorter than others.
+    pub fn sector(&self, file: FileName, sector: usize) -> Option<&[u8]> {
+        let content = &self.files.get(&file)?.cached;
+        let end = content.len().min((sector + 1) * SECTOR);
+        content.get(sector * SECTOR..end).filter(|bytes| !bytes.is_empty())
+    }
+
+    /// Whether a write to the sector has not been synced.
+    pub fn is_dirty(&self, file: FileName, sector: usize) -> bool {
+        self.files.get(&file).is_some_and(|content| content.dirty.contains(&sector))
+    }
+
+    /// Changes what a sector holds, without anybody having written it.
+    pub fn set_sector(&mut self, file: FileName, sector: usize, bytes: &[u8]) {
+        if let Some(content) = self.files.get_mut(&file) {
+            let range = sector * SECTOR..sector * SECTOR + bytes.len();
+            for place in [&mut content.cached, &mut content.durable] {
+                if let Some(held) = place.get_mut(range.clone()) {
+                    held.copy_from_slice(bytes);
+                }
+            }
+        }
+    }
+
     /// The power fails. `keep`: the chance, in a thousand, that an unsynced sector or directory change survives. Returns
     /// how many sectors were lost.
     pub fn crash(&mut self, keep: u64, random: &mut Stream) -> u64 {

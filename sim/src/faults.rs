@@ -1,5 +1,6 @@
 //! The faults of the plan, as they strike, and the healing at the end.
 
+use crate::damage::Damage;
 use crate::disk::Broken;
 use crate::plan::FaultKind;
 use crate::world::{Event, JUDGE, MS, World};
@@ -78,6 +79,12 @@ impl World {
                 self.push(ms * MS, Event::Thaw { node });
             }
             FaultKind::ClockDrift { node, ppm } => self.machines[node as usize].clock.drift(self.now, ppm),
+            FaultKind::BitFlip { node } => self.damage(node as usize, Damage::BitFlip),
+            FaultKind::LostWrite { node } => self.damage(node as usize, Damage::LostWrite),
+            FaultKind::MisdirectedWrite { node } => self.damage(node as usize, Damage::Misdirected),
+            FaultKind::DamageAfterAck { node, nth, down_ms } => {
+                self.machines[node as usize].damage_after_ack = Some((nth, down_ms));
+            }
             FaultKind::SlowDisk { node, ms, for_ms } => {
                 self.machines[node as usize].slow_ms = ms;
                 self.push(for_ms * MS, Event::HealDisk { node: node as usize });
@@ -178,6 +185,7 @@ impl World {
             let machine = &mut self.machines[node];
             machine.clock.heal();
             (machine.crash_at_disk, machine.crash_after_ack) = (None, None);
+            machine.damage_after_ack = None;
             self.heal_disk(node);
             self.resume(node);
             if self.machines[node].node.is_none() {

@@ -28,6 +28,17 @@ pub fn finish(world: &mut World) -> Result<(), String> {
     wait(world, until, "every node serves again", |world| {
         world.machines.iter().all(|machine| machine.ready)
     })?;
+    for node in 0..world.machines.len() {
+        let until = world.now + PATIENCE_MS * MS + clock_slack(&world.plan, world.now);
+        while world.has_damaged_tables(node) || suspects(world, node) > 0 {
+            if world.now >= until {
+                let what = format!("{} stretches are suspect", suspects(world, node));
+                return Err(format!("after healing, the damage of node {} does not go: {what}", node + 1));
+            }
+            let pause = world.now + 50 * MS;
+            world.run_until(|world| world.now >= pause)?;
+        }
+    }
     let keys = world.keys.clone();
     let until = world.now + PATIENCE_MS * MS;
     wait(world, until, "all hints are delivered", no_hints)?;
@@ -78,6 +89,11 @@ fn agree(world: &mut World, keys: &[Bytes]) -> Result<(), String> {
     Ok(())
 }
 
+/// R6: suspect stretches of a node.
+fn suspects(world: &World, node: usize) -> usize {
+    world.machines[node].node.as_ref().map_or(0, |node| node.suspect_probe().stretches)
+}
+
 /// Keys that saw no strong operation see none at the end either: the settling of a strong read could displace what only
 /// one replica holds.
 fn level_of(world: &World, at: usize) -> Level {
@@ -88,7 +104,10 @@ fn level_of(world: &World, at: usize) -> Level {
 /// causal operation does that), only what a majority acknowledged must be there: PROTOCOL section 1 lets the settling
 /// supersede an eventual write that it could not see.
 fn survive(world: &mut World, key: &Bytes) -> Result<(), String> {
-    let settled = world.monitor.saw_a_round(key);
+    // An eventual write survives what its copies survive: the only one may have been damaged.
+    let kinds = ["bit_flipped", "write_lost", "write_misdirected"];
+    let damaged = kinds.iter().any(|kind| world.situations.contains_key(kind));
+    let settled = damaged || world.monitor.saw_a_round(key);
     let acknowledged = newest_demanded(world, key, settled, Stamp::upto(Hlc(u64::MAX)));
     let mut held = Stamp::ZERO;
     for node in 0..world.machines.len() {

@@ -6,6 +6,7 @@
 
 pub mod batch;
 pub mod client;
+mod damage;
 pub mod disk;
 mod faults;
 pub mod judge;

@@ -1,5 +1,6 @@
 //! A simulated process: its node, its disk and its clocks.
 
+use crate::damage::Breakage;
 use crate::disk::Disk;
 use crate::plan::Plan;
 use crate::random::Stream;
@@ -38,6 +39,11 @@ pub(crate) struct Machine {
     pub(crate) timer_at: u64,
     pub(crate) crash_at_disk: Option<(u64, u64)>,
     pub(crate) crash_after_ack: Option<(u64, u64)>,
+    /// The same, with damage of what was acknowledged.
+    pub(crate) damage_after_ack: Option<(u64, u64)>,
+    pub(crate) breakage: Breakage,
+    /// The node has been damaged and may not have got over it.
+    pub(crate) impaired: bool,
     pub(crate) clock: Clock,
     /// The watermarks that it was seen to have raised, in all its lives.
     pub(crate) raised: BTreeMap<Slot, Stamp>,
@@ -74,6 +80,7 @@ impl Machine {
                 // Longer than a slow disk takes, and within what a hung one may take.
                 disk_slow_ms: 600,
                 disk_hung_ms: 1_800,
+                scrub_ms: plan.scrub_ms,
                 ..StoreOptions::default()
             },
             promises_max: plan.promises as usize,
@@ -97,6 +104,9 @@ impl Machine {
             timer_at: u64::MAX,
             crash_at_disk: None,
             crash_after_ack: None,
+            damage_after_ack: None,
+            breakage: Breakage::default(),
+            impaired: false,
             clock: Clock { mono_ppm, mono_origin: (node + 1) * 1_000_000_007, ..Clock::default() },
             raised: BTreeMap::new(),
         }

@@ -288,7 +288,7 @@ fn determinism(seeds: Seeds, print: bool) -> Result<bool, String> {
 }
 
 /// Scenarios that are tried, in turn, for each planted bug.
-const HUNTING_GROUNDS: [&str; 8] = [
+const HUNTING_GROUNDS: [&str; 9] = [
     "bug_hunt",
     "retry_storm",
     "mixed_levels",
@@ -296,6 +296,7 @@ const HUNTING_GROUNDS: [&str; 8] = [
     "clock_skew",
     "delete_forever",
     "ttl_skew",
+    "disk_damage",
     "swarm",
 ];
 

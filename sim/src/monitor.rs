@@ -70,6 +70,8 @@ struct Asked {
     held: Option<Stamp>,
     /// It has been answered: a copy that comes later meets another state.
     answered: bool,
+    /// R6: the node had no vote on the key when the request came.
+    suspect: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,6 +90,15 @@ enum Kind {
     Query,
     /// W2: to a node that is no replica, and shows its hint.
     HintQuery,
+}
+
+/// Whether an answer counts for a majority of the strong kind: R1, R2, R3.
+fn is_vote(asked: &Asked, answer: &Answer) -> bool {
+    match answer {
+        Answer::Promise { .. } | Answer::Found { .. } => true,
+        Answer::Accepted { .. } => asked.kind == Kind::Accept,
+        _ => false,
+    }
 }
 
 fn digest(record: &Record) -> u64 {
@@ -224,8 +235,25 @@ impl Monitor {
         }
     }
 
+    /// R6: the node may have lost what it held of these keys. It has no vote on them until it has been healed, and may show
+    /// less from then on.
+    pub fn on_suspect(&mut self, node: NodeId, is_suspect: impl Fn(&Bytes) -> bool) {
+        let of_node = (node, Bytes::new())..(NodeId(node.0 + 1), Bytes::new());
+        for ((_, key), shown) in self.shown.range_mut(of_node) {
+            if is_suspect(key) {
+                *shown = Stamp::ZERO;
+            }
+        }
+    }
+
     /// A message is delivered to `node`.
-    pub fn on_delivery(&mut self, node: NodeId, envelope: &Envelope, peek: impl Fn(&Bytes) -> Option<Stamp>) {
+    pub fn on_delivery(
+        &mut self,
+        node: NodeId,
+        envelope: &Envelope,
+        peek: impl Fn(&Bytes) -> Option<Stamp>,
+        is_suspect: impl Fn(&Bytes) -> bool,
+    ) {
         let from = envelope.from.node;
         let start = self.starts.entry((node, from)).or_insert(envelope.start);
         if envelope.start < *start {
@@ -271,8 +299,8 @@ impl Monitor {
         let place = (node, key.clone());
         let promised = self.promised.get(&place).copied().unwrap_or_default();
         let shown = self.shown.get(&place).copied().unwrap_or_default();
-        let asked =
-            Asked { key: key.clone(), ballot, next, kind, promised, shown, held: peek(key), answered: false };
+        let (key, held, suspect, answered) = (key.clone(), peek(key), is_suspect(key), false);
+        let asked = Asked { key, ballot, next, kind, promised, shown, held, answered, suspect };
         let place = self.asked.entry((node, from, *request));
         place
             .and_modify(|first| {
@@ -290,6 +318,7 @@ impl Monitor {
         to: NodeId,
         envelope: &Envelope,
         ceiling: Stamp,
+        is_suspect: impl Fn(&Bytes) -> bool,
     ) -> Result<(), String> {
         if Stamp::upto(envelope.hlc) > ceiling {
             return Err(format!(
@@ -332,6 +361,9 @@ impl Monitor {
                 };
                 asked.answered = true;
                 let asked = asked.clone();
+                if asked.suspect && is_vote(&asked, answer) && is_suspect(&asked.key) {
+                    return Err(format!("R6: {node} voted on {:?}, which is suspect there", asked.key));
+                }
                 self.on_answer(node, &asked, answer)
             }
             _ => Ok(()),

@@ -21,7 +21,9 @@ pub(crate) struct Link {
 impl World {
     pub(crate) fn send(&mut self, from: usize, to: usize, envelope: Envelope, ceiling: Stamp) {
         let ids = (NodeId(from as u16 + 1), NodeId(to as u16 + 1));
-        if let Err(broken) = self.monitor.on_send(ids.0, ids.1, &envelope, ceiling) {
+        let core = self.machines[from].node.as_ref();
+        let is_suspect = |key: &bytes::Bytes| core.is_some_and(|core| core.is_suspect(key));
+        if let Err(broken) = self.monitor.on_send(ids.0, ids.1, &envelope, ceiling, is_suspect) {
             self.failure.get_or_insert(broken);
         }
         let acked = matches!(envelope.body, Message::Answer { answer: Answer::Accepted { .. }, .. });
@@ -32,6 +34,14 @@ impl World {
                 self.machines[from].crash_after_ack = None;
                 self.meet("crashed_after_ack");
                 self.crash(from, down_ms);
+            }
+        }
+        if let (true, Some((left, down_ms))) = (acked, self.machines[from].damage_after_ack) {
+            self.machines[from].damage_after_ack = Some((left.saturating_sub(1), down_ms));
+            if left <= 1 && self.machines[from].node.is_some() {
+                self.machines[from].damage_after_ack = None;
+                self.crash(from, down_ms);
+                self.damage_after_ack(from);
             }
         }
     }
@@ -86,7 +96,8 @@ impl World {
             let of_hints = matches!(&envelope.body, samara_core::wire::Message::Query { key, .. }
                 if node.is_some_and(|node| !node.is_replica_of(key)));
             if !of_hints {
-                self.monitor.on_delivery(NodeId(to as u16 + 1), &envelope, peek);
+                let is_suspect = |key: &bytes::Bytes| node.is_some_and(|node| node.is_suspect(key));
+                self.monitor.on_delivery(NodeId(to as u16 + 1), &envelope, peek, is_suspect);
             }
         }
         let late = self.late_repair(to, &envelope.body);

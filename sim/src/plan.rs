@@ -24,6 +24,9 @@ pub struct Plan {
     pub promises: u64,
     /// Bytes of a memtable.
     pub memtable_bytes: u64,
+    /// Milliseconds within which scrub reads every table; 0 for never.
+    #[serde(default)]
+    pub scrub_ms: u64,
     /// Microseconds from node to node.
     pub latency_us: [u64; 2],
     /// Chance of loss, per thousand.
@@ -229,6 +232,30 @@ pub enum FaultKind {
         /// For so many milliseconds.
         for_ms: u64,
     },
+    /// A bit flips in a file of a node, at rest.
+    BitFlip {
+        /// Node.
+        node: u64,
+    },
+    /// A sector of a node's files holds what was there before the last write, which was acknowledged.
+    LostWrite {
+        /// Node.
+        node: u64,
+    },
+    /// A sector of a node's files holds what was written for another.
+    MisdirectedWrite {
+        /// Node.
+        node: u64,
+    },
+    /// The power fails right after the node's n-th acknowledgement from then on, and what it acknowledged is damaged.
+    DamageAfterAck {
+        /// Node.
+        node: u64,
+        /// Which acknowledgement.
+        nth: u64,
+        /// Milliseconds until it is started again.
+        down_ms: u64,
+    },
 }
 
 fn weighted<T: Copy>(random: &mut Stream, items: &[(u64, T)], otherwise: T) -> T {
@@ -275,6 +302,8 @@ impl Plan {
             weak_keys: if random.chance(500) { random.below(keys) } else { 0 },
             promises: between(random, shape.promises),
             memtable_bytes: between(random, shape.memtable_bytes),
+            // Scrub goes on where disks may be damaged, so that nothing stays hidden.
+            scrub_ms: if scenario.faults.damages() { *random.pick(&[1_000, 4_000]) } else { 0 },
             latency_us: [network.latency_us[0], latency],
             loss: if calm { 0 } else { between(random, network.loss) },
             duplicate: if calm { 0 } else { between(random, network.duplicate) },
@@ -395,7 +424,7 @@ fn what(mix: &Mix, random: &mut Stream) -> What {
 
 fn faults(scenario: &Scenario, plan: &Plan, span_ms: u64, storms: u64, random: &mut Stream) -> Vec<Fault> {
     let faults = &scenario.faults;
-    let kinds: [([u64; 2], usize); 16] = [
+    let kinds: [([u64; 2], usize); 20] = [
         (faults.crash, 0),
         (faults.crash_at_disk, 1),
         (faults.crash_after_ack, 2),
@@ -412,6 +441,10 @@ fn faults(scenario: &Scenario, plan: &Plan, span_ms: u64, storms: u64, random: &
         (faults.full_disk, 13),
         (faults.failed_sync, 14),
         (faults.failed_reads, 15),
+        (faults.bit_flip, 16),
+        (faults.lost_write, 17),
+        (faults.misdirected_write, 18),
+        (faults.damage_after_ack, 19),
     ];
     let mut drawn = Vec::new();
     let possible: Vec<usize> =
@@ -465,6 +498,10 @@ fn fault(kind: usize, plan: &Plan, long_ms: [u64; 2], random: &mut Stream) -> Fa
         13 => FaultKind::FullDisk { node, for_ms: ms },
         14 => FaultKind::FailedSync { node },
         15 => FaultKind::FailedReads { node, for_ms: ms },
+        16 => FaultKind::BitFlip { node },
+        17 => FaultKind::LostWrite { node },
+        18 => FaultKind::MisdirectedWrite { node },
+        19 => FaultKind::DamageAfterAck { node, nth: random.between(1, 20), down_ms },
         _ => FaultKind::SlowDisk { node, ms: *random.pick(&[10, 60, 400]), for_ms: ms },
     }
 }

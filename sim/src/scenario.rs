@@ -145,9 +145,25 @@ pub struct Faults {
     pub failed_sync: [u64; 2],
     /// Tables on a node's disk cannot be read.
     pub failed_reads: [u64; 2],
+    /// A bit flips in a file at rest.
+    pub bit_flip: [u64; 2],
+    /// A sector holds what was there before a write that was acknowledged.
+    pub lost_write: [u64; 2],
+    /// A sector holds what was written for another.
+    pub misdirected_write: [u64; 2],
+    /// A node loses its power just after it acknowledged something, and that is damaged.
+    pub damage_after_ack: [u64; 2],
 }
 
-const BUILT_IN: [&str; 13] = [
+impl Faults {
+    /// Whether disks may lose what was durable.
+    pub fn damages(&self) -> bool {
+        let kinds = [self.bit_flip, self.lost_write, self.misdirected_write, self.damage_after_ack];
+        kinds.iter().any(|range| range[1] > 0)
+    }
+}
+
+const BUILT_IN: [&str; 14] = [
     include_str!("../../scenarios/smoke.toml"),
     include_str!("../../scenarios/swarm.toml"),
     include_str!("../../scenarios/partition.toml"),
@@ -161,6 +177,7 @@ const BUILT_IN: [&str; 13] = [
     include_str!("../../scenarios/hot_key.toml"),
     include_str!("../../scenarios/retry_storm.toml"),
     include_str!("../../scenarios/handoff.toml"),
+    include_str!("../../scenarios/disk_damage.toml"),
 ];
 
 /// The scenarios that come with the program.

@@ -221,7 +221,11 @@ fn with_nodes(plan: &Plan, nodes: u64) -> Plan {
         | FaultKind::HungDisk { node, .. }
         | FaultKind::FullDisk { node, .. }
         | FaultKind::FailedSync { node, .. }
-        | FaultKind::FailedReads { node, .. } => *node < nodes,
+        | FaultKind::FailedReads { node, .. }
+        | FaultKind::BitFlip { node }
+        | FaultKind::LostWrite { node }
+        | FaultKind::MisdirectedWrite { node }
+        | FaultKind::DamageAfterAck { node, .. } => *node < nodes,
         FaultKind::Clog { from, to, .. } => *from < nodes && *to < nodes,
         FaultKind::CrashAll { .. } | FaultKind::Partition { .. } => true,
     });

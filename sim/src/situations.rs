@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 pub type Situations = BTreeMap<&'static str, u64>;
 
 /// Situations of the simulated world, beside the counters of the core.
-pub const OF_THE_WORLD: [&str; 16] = [
+pub const OF_THE_WORLD: [&str; 20] = [
     "crashed",
     "crashed_at_disk",
     "crashed_after_ack",
@@ -24,6 +24,10 @@ pub const OF_THE_WORLD: [&str; 16] = [
     "stopped_by_hung_disk",
     "stopped_by_broken_disk",
     "walked",
+    "bit_flipped",
+    "write_lost",
+    "write_misdirected",
+    "damage_spared",
 ];
 
 /// Counters of the core that an ordinary batch of swarm need not reach: they count work, operator errors, or a limit

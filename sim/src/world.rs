@@ -264,7 +264,7 @@ impl World {
                 Input::Message(envelope) => Event::Deliver { to: node, envelope: Box::new(envelope) },
                 Input::Disk { ticket, result } => Event::DiskDone { node, life, ticket, result },
                 Input::Timeout => Event::Timer { node, life },
-                Input::Boot | Input::Client { .. } | Input::Scrub => return,
+                Input::Boot | Input::Client { .. } | Input::Scrub | Input::AcceptLoss { .. } => return,
             };
             self.machines[node].backlog.push(event);
             return;
@@ -290,6 +290,7 @@ impl World {
             self.watch_watermarks(node);
         }
         (node, probe.hlc.0).hash(&mut self.trace);
+        self.watch_suspects(node);
         let ceiling = Stamp::upto(probe.ceiling);
         for output in out.drain() {
             if self.machines[node].node.is_none() {
@@ -336,6 +337,7 @@ impl World {
             }
             Output::Ready => self.machines[node].ready = true,
             Output::Fatal { reason } => self.on_fatal(node, &reason),
+            Output::Notice { text } => self.log(|| format!("n{}: {text}", node + 1)),
         }
     }
 

@@ -161,6 +161,24 @@ counters! {
     RefusedBelowWatermark = "refused_below_watermark",
     /// C2, G2: a candidate at or below the watermark of a replica that holds nothing was left out.
     CandidateBelowWatermark = "candidate_below_watermark",
+    /// R6: a file was found missing or damaged at a start.
+    DamageFoundAtStart = "damage_found_at_start",
+    /// R6: a block was found damaged by a read, a scan, a compaction or scrub.
+    DamageFoundInBlock = "damage_found_in_block",
+    /// R6: the shard came to have suspect keys.
+    SuspectEntered = "suspect_entered",
+    /// R6: a vote was refused on a suspect key.
+    SuspectRefused = "suspect_refused",
+    /// R6: a page of records for a suspect replica was sent.
+    ResyncPageSent = "resync_page_sent",
+    /// R6: a record of another replica was taken in for a suspect key.
+    ResyncTaken = "resync_taken",
+    /// R6: a suspect key on which the others differed was settled.
+    ResyncSettled = "resync_settled",
+    /// R6: a stretch of suspect keys was brought again from a majority of the others.
+    ResyncFinished = "resync_finished",
+    /// R6: the last suspect key was healed and the damaged files were replaced.
+    SuspectHealed = "suspect_healed",
 }
 
 /// The values of all counters since the start.

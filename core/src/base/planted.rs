@@ -104,6 +104,18 @@ pub enum Bug {
     C8WalkFromAMinority,
     /// C8: a page of a walk goes on where the furthest answer ends, not where the nearest does.
     C8WalkSkipsBehindAPage,
+    /// R6: a suspect replica votes as if nothing were missing.
+    R6SuspectVotes,
+    /// R6: a source of a re-sync does not raise its floor.
+    R6SourceFloorNotRaised,
+    /// R6: a source raises its floor and keeps the promises that stand in its table.
+    R6SourceKeepsPromises,
+    /// R6: a suspect replica takes part in the rounds of watermarks.
+    R6SuspectVouches,
+    /// R6: a restart forgets that keys are suspect.
+    R6SuspectForgotten,
+    /// R6: one source is taken for a majority of the others.
+    R6OneSourceSuffices,
 }
 
 impl Bug {
@@ -158,6 +170,12 @@ impl Bug {
         (Bug::C4VersionNotCompared, "c4-version-not-compared"),
         (Bug::C8WalkFromAMinority, "c8-walk-from-a-minority"),
         (Bug::C8WalkSkipsBehindAPage, "c8-walk-skips-behind-a-page"),
+        (Bug::R6SuspectVotes, "r6-suspect-votes"),
+        (Bug::R6SourceFloorNotRaised, "r6-source-floor-not-raised"),
+        (Bug::R6SourceKeepsPromises, "r6-source-keeps-promises"),
+        (Bug::R6SuspectVouches, "r6-suspect-vouches"),
+        (Bug::R6SuspectForgotten, "r6-suspect-forgotten"),
+        (Bug::R6OneSourceSuffices, "r6-one-source-suffices"),
     ];
 }
 

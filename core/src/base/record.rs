@@ -91,3 +91,10 @@ pub struct RecordKey {
     /// The user's key.
     pub key: Bytes,
 }
+
+impl RecordKey {
+    /// The first possible key of `slot`.
+    pub const fn start_of(slot: super::ids::Slot) -> Self {
+        Self { slot, key: Bytes::new() }
+    }
+}

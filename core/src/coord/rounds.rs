@@ -565,6 +565,7 @@ fn reason_of(refusal: Refusal) -> Option<Failure> {
         | Refusal::Epoch(_)
         | Refusal::TooOld
         | Refusal::NotServing
+        | Refusal::Suspect
         | Refusal::BelowWatermark(_) => None,
     }
 }

@@ -3,7 +3,7 @@
 
 pub mod disk;
 
-use crate::base::{Address, Instant, Reply, Request, Ticket};
+use crate::base::{Address, Instant, Reply, Request, Slot, Ticket};
 use crate::wire::Envelope;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -42,6 +42,14 @@ pub enum Input {
     Timeout,
     /// An operator wants every table read and verified now.
     Scrub,
+    /// R6: the operator accepts the loss of what damaged files held of these slots, as far as no other replica has brought
+    /// it again: the node votes on them with what is left.
+    AcceptLoss {
+        /// The first slot.
+        first: Slot,
+        /// The last slot.
+        last: Slot,
+    },
 }
 
 /// Everything a node asks of its host.
@@ -74,6 +82,11 @@ pub enum Output {
     Fatal {
         /// What happened, where, what to do.
         reason: String,
+    },
+    /// Something that the operator should read; the host logs it. Nothing else is to be done.
+    Notice {
+        /// What happened, and what is done about it.
+        text: String,
     },
 }
 

@@ -9,6 +9,7 @@ mod identity;
 mod parked;
 mod peers;
 mod status;
+mod suspect;
 pub mod verify;
 
 use crate::base::limits::CEILING_STEP_MS;
@@ -37,6 +38,7 @@ pub use health::Waiting;
 pub use identity::{FORMAT_VERSION, Owner};
 pub use probe::Probe;
 pub use status::Status;
+pub use suspect::SuspectProbe;
 
 /// S4: a clock this far ahead of the physical one waits before it serves.
 const START_AHEAD_MS: u64 = 400;
@@ -80,6 +82,8 @@ pub struct Node {
     peers: Peers,
     next_ping: Instant,
     health: health::Health,
+    /// R6: the operator has been told that some keys wait for him.
+    told_stuck: bool,
     work: Work,
 }
 
@@ -169,7 +173,7 @@ impl Node {
             store: Store::new(options.store.clone()),
             clock: Clock::start(me.node, crate::base::WallTime(0), Hlc(0), Hlc(1)),
             liveness: Liveness::new(me.node, table.members(), Instant(0)),
-            replica: Replica::new(me.node, options.promises_max, Stamp::ZERO),
+            replica: Replica::new(me, options.promises_max, Stamp::ZERO),
             coord: Coord::new(me, Rng::new(options.seed, 0), Stamp::ZERO),
             watermarks: Watermarks::default(),
             table,
@@ -180,6 +184,7 @@ impl Node {
             peers: Peers::default(),
             next_ping: Instant(0),
             health: health::Health::default(),
+            told_stuck: false,
             work: Work::default(),
         }
     }
@@ -202,6 +207,10 @@ impl Node {
             Input::Timeout => self.on_timeout(now, out),
             Input::Scrub => self.store.scrub(),
             Input::Client { .. } | Input::Message(_) => self.on_outside(now, input, out),
+            Input::AcceptLoss { first, last } if self.phase == Phase::Serving => {
+                self.replica.accept_loss(replica_cx!(self, cx!(self, now), out), first, last);
+            }
+            Input::AcceptLoss { .. } => {}
         }
         self.settle(now, out);
         self.watch_disk(now.mono, out);
@@ -258,7 +267,7 @@ impl Node {
         self.clock = Clock::start(me.node, now.wall, found, ceiling);
         let floor = Stamp::upto(found);
         let promised = if planted::on(Bug::S4NoFloorAtRestart) { Stamp::ZERO } else { floor };
-        self.replica = Replica::new(me.node, self.options.promises_max, promised);
+        self.replica = Replica::new(me, self.options.promises_max, promised);
         let start = u64::from(self.identity.start().0);
         self.coord = Coord::new(me, Rng::new(self.options.seed, start), floor);
         self.watermarks = Watermarks::default();
@@ -303,7 +312,7 @@ impl Node {
         match input {
             Input::Client { tag, request, deadline } => self.on_client(now, tag, request, deadline, out),
             Input::Message(envelope) => self.on_envelope(now, envelope, out),
-            Input::Boot | Input::Disk { .. } | Input::Timeout | Input::Scrub => {}
+            Input::Boot | Input::Disk { .. } | Input::Timeout | Input::Scrub | Input::AcceptLoss { .. } => {}
         }
     }
 
@@ -445,6 +454,7 @@ impl Node {
                 self.drop_parked(now, out);
                 let liveness = &self.liveness;
                 self.replica.on_tick(replica_cx!(self, cx!(self, now), out), |node| liveness.is_alive(node));
+                self.tell_stuck(out);
                 self.coord.on_timeout(coord_cx!(self, cx!(self, now)));
                 self.on_watermark_timeout(now);
             }
@@ -508,6 +518,7 @@ impl Node {
     }
 
     fn on_store(&mut self, now: Now, event: StoreEvent, out: &mut Outbox) {
+        self.tell_suspects(&event, out);
         match (event, self.phase) {
             (StoreEvent::Fatal(reason), _) => self.die(reason, out),
             (StoreEvent::Recovered, Phase::Recovering { .. }) => {

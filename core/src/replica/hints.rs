@@ -132,6 +132,10 @@ impl Hints {
             self.busy.remove(&(target, key));
             return;
         };
+        // R6: a newer one may have been lost with a damaged block.
+        if let Some(held) = self.index.get_mut(&(target, key.clone())) {
+            *held = (*held).min(record.ballot);
+        }
         let Some(address) = rx.table.address(target, slot_of(&key)) else {
             return;
         };
@@ -151,8 +155,11 @@ impl Replica {
         self.hints.known(slot, upto)
     }
 
-    /// Starts reading the hints that an earlier life left.
+    /// Starts reading the hints that an earlier life left, and bringing again what it may have lost (R6).
     pub fn load_hints(&mut self, rx: &mut ReplicaCx<'_, '_>) {
+        if !rx.store.suspects().is_empty() {
+            self.on_damage(rx);
+        }
         self.hints.next_tick = Some(rx.cx.now.mono.plus_ms(TICK_MS));
         self.read_hint_page(rx, RecordKey { slot: HINT_SLOT, key: Bytes::new() }, false);
     }
@@ -160,7 +167,9 @@ impl Replica {
     fn read_hint_page(&mut self, rx: &mut ReplicaCx<'_, '_>, from: RecordKey, exclusive: bool) {
         let end = RecordKey { slot: Slot(HINT_SLOT.0 + 1), key: Bytes::new() };
         self.hints.reading = Some((from.clone(), exclusive));
-        let token = rx.with_store(|store, cx| store.scan(cx, from, exclusive, Some(end), PAGE, 1 << 20));
+        // R6: what is damaged of the hints is lost: nobody else has them.
+        let token =
+            rx.with_store(|store, cx| store.scan_readable(cx, from, exclusive, Some(end), PAGE, 1 << 20));
         self.reads.insert(token, Read::HintPage);
     }
 
@@ -259,6 +268,7 @@ impl Replica {
 
     /// Delivers some hints to replicas that `is_alive`.
     pub fn on_tick(&mut self, rx: &mut ReplicaCx<'_, '_>, is_alive: impl Fn(NodeId) -> bool) {
+        self.tick_resync(rx, &is_alive);
         let now = rx.cx.now.mono;
         if self.hints.next_tick.is_none_or(|at| at > now) {
             return;
@@ -287,7 +297,9 @@ impl Replica {
 
     /// When hints are to be looked at again; `None` while there are none.
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.hints.next_tick.filter(|_| !self.hints.index.is_empty() || self.hints.again.is_some())
+        let hints =
+            self.hints.next_tick.filter(|_| !self.hints.index.is_empty() || self.hints.again.is_some());
+        hints.into_iter().chain(self.resync.next_deadline()).min()
     }
 
     /// An answer to a delivery; false if `request` is none of this machine's.
@@ -299,7 +311,7 @@ impl Replica {
         answer: &Answer,
     ) -> bool {
         let Some(delivery) = self.hints.in_flight.get(&request) else {
-            return false;
+            return self.on_resync_answer(rx, from, request, answer);
         };
         if delivery.target != from.node {
             return true;
@@ -326,6 +338,11 @@ impl Replica {
 
     /// The key of a refused hint has been settled with its record as a candidate: the hint has done its work.
     pub fn on_settled(&mut self, rx: &mut ReplicaCx<'_, '_>, target: NodeId, key: Bytes, ballot: Stamp) {
+        // R6: this replica may have wanted a suspect key settled; it may hold a hint for itself, too.
+        let is_hint = self.hints.index.contains_key(&(target, key.clone()));
+        if target == self.me && self.resync.on_settled(&key) && !is_hint {
+            return;
+        }
         rx.cx.count(Counter::HintDelivered);
         self.forget_hint(rx, target, key, ballot);
     }

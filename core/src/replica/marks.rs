@@ -94,6 +94,8 @@ pub(super) struct Marks {
     /// Watermarks on their way to the disk.
     rising: BTreeMap<(Lsn, Slot), Stamp>,
     loaded: bool,
+    /// R6: some of the marks of earlier lives may be lost. All slots are suspect then.
+    pub(super) partial: bool,
     /// Walks over slots under way.
     pub(super) walks: usize,
 }
@@ -105,7 +107,7 @@ fn mark_key(kind: Kind, slot: Slot) -> RecordKey {
 
 /// The end of the marks in the order of the store.
 fn end() -> RecordKey {
-    RecordKey { slot: Slot(MARK_SLOT.0 + 1), key: Bytes::new() }
+    RecordKey::start_of(Slot(MARK_SLOT.0 + 1))
 }
 
 impl SlotMarks {
@@ -129,6 +131,32 @@ impl Marks {
     fn put(rx: &mut ReplicaCx<'_, '_>, kind: Kind, slot: Slot, mark: Stamp) -> Lsn {
         let record = Record { ballot: mark, written: mark, value: Some(Bytes::new()), ..Record::default() };
         rx.with_store(|store, cx| store.put(cx, mark_key(kind, slot), record))
+    }
+
+    /// R6: the watermarks of the slots from `first` to `last` that have one, all durable.
+    pub(super) fn raised(&self, first: Slot, last: Slot) -> Vec<(Slot, Stamp)> {
+        let marks = self.slots.range(first..=last).map(|(slot, marks)| (*slot, marks.raised));
+        marks.filter(|(_, raised)| *raised != Stamp::ZERO).collect()
+    }
+
+    /// R6: no comparison under way counts any more.
+    pub(super) fn disturb_all(&mut self) {
+        self.slots.values_mut().for_each(|marks| marks.token = 0);
+    }
+
+    /// R6: writes all marks again, since files that held some are damaged. They are safe once the LSN returned is durable.
+    pub(super) fn write_again(&self, rx: &mut ReplicaCx<'_, '_>) -> Lsn {
+        let mut last = Lsn(0);
+        for (slot, marks) in &self.slots {
+            for (kind, mark) in
+                [(Kind::Closed, marks.closed), (Kind::Garbage, marks.noted), (Kind::Raised, marks.raised)]
+            {
+                if mark != Stamp::ZERO {
+                    last = last.max(Self::put(rx, kind, *slot, mark));
+                }
+            }
+        }
+        last
     }
 
     /// Keeps the order of the slots that this node drives.
@@ -160,7 +188,8 @@ impl Replica {
     }
 
     fn read_mark_page(&mut self, rx: &mut ReplicaCx<'_, '_>, from: RecordKey, exclusive: bool) {
-        let token = rx.with_store(|store, cx| store.scan(cx, from, exclusive, Some(end()), PAGE, 1 << 20));
+        let token =
+            rx.with_store(|store, cx| store.scan_readable(cx, from, exclusive, Some(end()), PAGE, 1 << 20));
         self.reads.insert(token, Read::MarkPage);
     }
 
@@ -186,6 +215,11 @@ impl Replica {
             return self.read_mark_page(rx, last.clone(), true);
         }
         self.marks.loaded = true;
+        if rx.store.is_any_suspect(&RecordKey::start_of(MARK_SLOT), &end()) {
+            // R6: a watermark that is lost would show as records that the others have collected, or as nothing.
+            self.marks.partial = true;
+            rx.store.suspect(&RecordKey::start_of(Slot(0)), &RecordKey::start_of(Slot(Slot::COUNT)));
+        }
         let slots: Vec<Slot> = self.marks.slots.keys().copied().collect();
         for slot in slots {
             let drives = drives(rx, self.me, slot);

@@ -7,7 +7,9 @@ mod hints;
 mod marks;
 mod promises;
 mod registers;
+mod resync;
 mod scans;
+mod source;
 mod walk;
 
 use crate::base::{Address, Counter, Epoch, NodeId, RequestId, Slot, Stamp};
@@ -28,6 +30,7 @@ pub use marks::{Garbage, MARK_SLOT};
 pub use promises::Promised;
 use promises::Promises;
 use registers::Job;
+use resync::Resync;
 use scans::Scan;
 use walk::Walk;
 
@@ -100,6 +103,8 @@ pub struct Replica {
     deferrals: u64,
     hints: Hints,
     marks: Marks,
+    /// R6: how far the suspect keys have been brought again.
+    resync: Resync,
 }
 
 #[derive(Debug, Clone)]
@@ -107,17 +112,31 @@ enum Read {
     Register(Bytes),
     Scan(Box<Scan>),
     HintPage,
-    HintToSend { target: NodeId, key: Bytes },
-    HintToShow { from: Address, request: RequestId },
+    HintToSend {
+        target: NodeId,
+        key: Bytes,
+    },
+    HintToShow {
+        from: Address,
+        request: RequestId,
+    },
     MarkPage,
     Walk(Box<Walk>),
+    /// R6: a page for a suspect replica.
+    Source {
+        from: Address,
+        request: RequestId,
+        slots: (Slot, Slot),
+    },
+    /// R6: what this replica itself still holds of a stretch that is brought again.
+    Own(u64),
 }
 
 impl Replica {
     /// A replica after a start: everything up to `floor` may have been promised (S4).
-    pub fn new(me: NodeId, promises_max: usize, floor: Stamp) -> Self {
+    pub fn new(me: Address, promises_max: usize, floor: Stamp) -> Self {
         Self {
-            me,
+            me: me.node,
             promises: Promises::new(promises_max, floor),
             queues: BTreeMap::new(),
             reads: BTreeMap::new(),
@@ -125,11 +144,15 @@ impl Replica {
             deferrals: 0,
             hints: Hints::default(),
             marks: Marks::default(),
+            resync: Resync::new(me),
         }
     }
 
     /// Answers a request. Anything that is not a replica's request is ignored.
     pub fn on_request(&mut self, rx: &mut ReplicaCx<'_, '_>, from: Address, body: Message) {
+        let Some(body) = self.judge_suspect(rx, from, body) else {
+            return;
+        };
         match body {
             Message::Prepare { request, key, ballot } => {
                 self.enqueue(rx, key, Job { from, request, work: registers::Work::Prepare(ballot) });
@@ -154,6 +177,9 @@ impl Replica {
                 self.on_scan(rx, Incoming { from, request }, (slot, after), limit, wanted);
             }
             Message::Mark { request, slot, step } => self.on_mark(rx, Incoming { from, request }, slot, step),
+            Message::Resync { request, from: first, exclusive, until, floor } => {
+                self.on_resync(rx, &Incoming { from, request }, first, exclusive, until, floor);
+            }
             Message::Forward { .. }
             | Message::Answer { .. }
             | Message::Ping { .. }
@@ -172,34 +198,34 @@ impl Replica {
                     let answer = registers::found(record, false);
                     self.answer(rx, from, request, answer, lsn);
                 }
-                Some(Read::Scan(_) | Read::HintPage | Read::MarkPage | Read::Walk(_)) | None => {}
+                Some(
+                    Read::Scan(_)
+                    | Read::HintPage
+                    | Read::MarkPage
+                    | Read::Walk(_)
+                    | Read::Source { .. }
+                    | Read::Own(_),
+                )
+                | None => {}
             },
             StoreEvent::Scanned { token, records, done, lsn } => match self.reads.remove(&token) {
                 Some(Read::Scan(scan)) => self.on_scanned(rx, *scan, records, done, lsn),
                 Some(Read::HintPage) => self.on_hint_page(rx, &records, done),
                 Some(Read::MarkPage) => self.on_mark_page(rx, &records, done),
                 Some(Read::Walk(walk)) => self.on_walked(rx, *walk, &records, done, lsn),
+                Some(Read::Source { from, request, slots }) => {
+                    self.send_page(rx, &Incoming { from, request }, slots, records, done, lsn);
+                }
+                Some(Read::Own(id)) => self.on_own_page(rx, id, records, done),
                 _ => {}
             },
             StoreEvent::Unreadable { token } => self.on_unreadable(rx, token),
-            StoreEvent::Recovered
-            | StoreEvent::Damaged { .. }
+            StoreEvent::Damaged { is_suspect: true, .. } | StoreEvent::Suspect => self.on_damage(rx),
+            StoreEvent::Damaged { .. }
+            | StoreEvent::Recovered
             | StoreEvent::Dropped { .. }
+            | StoreEvent::Healed
             | StoreEvent::Fatal(_) => {}
-        }
-    }
-
-    /// What a read wanted is damaged on disk: this replica has no vote on it and says nothing (R6); the others answer.
-    fn on_unreadable(&mut self, rx: &mut ReplicaCx<'_, '_>, token: ReadToken) {
-        match self.reads.remove(&token) {
-            Some(Read::Register(key)) => {
-                self.queues.remove(&key);
-            }
-            Some(Read::Walk(_)) => self.marks.walks -= 1,
-            Some(Read::HintPage) => self.on_hint_page_unreadable(),
-            // What the node has refused for good is not known any more: it must not answer.
-            Some(Read::MarkPage) => rx.events.push(ReplicaEvent::MarksLost),
-            _ => {}
         }
     }
 

@@ -91,6 +91,33 @@ impl Promises {
         }
     }
 
+    /// R6: raises the floor of every slot from `first` to `last` to `floor`, and evicts the promises at or below it: a
+    /// promise that stood in the table would still admit its own ballot, which the floor shall keep out.
+    pub fn raise_floor(&mut self, first: Slot, last: Slot, floor: Stamp) {
+        if floor <= self.start_floor {
+            return;
+        }
+        for slot in first.0..=last.0 {
+            let held = self.floors.entry(Slot(slot)).or_default();
+            *held = floor.max(*held);
+        }
+        if planted::on(Bug::R6SourceKeepsPromises) {
+            return;
+        }
+        let concerned = |(_, slot, _): &&(Bytes, Slot, u64)| *slot >= first && *slot <= last;
+        for (key, _, _) in self.order.iter().filter(concerned) {
+            if self.table.get(key).is_some_and(|(ballot, _)| *ballot <= floor) {
+                self.table.remove(key);
+            }
+        }
+    }
+
+    /// The highest floor of the slots from `first` to `last`.
+    pub fn highest_floor(&self, first: Slot, last: Slot) -> Stamp {
+        let floors = self.floors.range(first..=last).map(|(_, floor)| *floor);
+        floors.max().unwrap_or_default().max(self.start_floor)
+    }
+
     /// Takes the oldest rise off the queue; if it is its key's current one, evicts the promise into the floor.
     fn pop_oldest(&mut self) -> bool {
         let Some((key, slot, rise)) = self.order.pop_front() else {

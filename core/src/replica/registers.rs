@@ -94,7 +94,9 @@ impl Replica {
         accepted: Option<Record>,
         lsn: Lsn,
     ) {
-        let Job { from, request, work } = job;
+        let Some(Job { from, request, work }) = self.judge_queued(rx, key, job) else {
+            return;
+        };
         let accepted = self.marks.of(key.slot).shown(accepted);
         match work {
             Work::Prepare(ballot) => {
@@ -216,14 +218,14 @@ impl Replica {
         next != Stamp::ZERO && promised.exact && promised.ballot == next
     }
 
-    fn raise_promise(&mut self, rx: &mut ReplicaCx<'_, '_>, key: &RecordKey, ballot: Stamp) {
+    pub(super) fn raise_promise(&mut self, rx: &mut ReplicaCx<'_, '_>, key: &RecordKey, ballot: Stamp) {
         assert!(ballot <= Stamp::upto(rx.cx.clock.last()), "S3: a promise above the clock");
         if self.promises.raise(key.slot, &key.key, ballot) {
             rx.cx.count(Counter::PromiseEvicted);
         }
     }
 
-    fn pressure(rx: &ReplicaCx<'_, '_>, record: &Record) -> Option<Refusal> {
+    pub(super) fn pressure(rx: &ReplicaCx<'_, '_>, record: &Record) -> Option<Refusal> {
         match rx.store.admit() {
             Ok(()) => None,
             Err(Pressure::Full) if record.value.is_none() => None,

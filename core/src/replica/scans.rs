@@ -24,6 +24,8 @@ type Position = (Slot, Option<Bytes>);
 #[derive(Debug, Clone)]
 pub(super) struct Scan {
     incoming: Incoming,
+    /// Where it begins.
+    first: Slot,
     at: Position,
     limit: usize,
     wanted: Wanted,
@@ -48,7 +50,8 @@ impl Replica {
         let filtered = !wanted.low.is_empty() || wanted.high.is_some();
         let piece = if filtered { PIECE } else { limit };
         let (records, bytes, seeks, lsn) = (Vec::new(), 0, 0, Lsn(0));
-        self.next_piece(rx, Scan { incoming, at, limit, wanted, records, bytes, piece, seeks, lsn });
+        let first = at.0;
+        self.next_piece(rx, Scan { incoming, first, at, limit, wanted, records, bytes, piece, seeks, lsn });
     }
 
     fn next_piece(&mut self, rx: &mut ReplicaCx<'_, '_>, scan: Scan) {
@@ -75,12 +78,34 @@ impl Replica {
         if more && !full && scan.seeks < SCAN_SEEKS_MAX {
             return self.next_piece(rx, scan);
         }
+        let (low, high) = scan.covered(more);
+        if rx.store.is_any_suspect(&low, &high) {
+            // R6: what is missing here would be missing in the answer.
+            return Self::refuse_suspect(rx, scan.incoming.from, scan.incoming.request);
+        }
         let answer = Answer::Scanned { records: scan.records, next: more.then_some(scan.at) };
         self.answer(rx, scan.incoming.from, scan.incoming.request, answer, scan.lsn);
     }
 }
 
 impl Scan {
+    /// Who asked.
+    pub(super) fn incoming(&self) -> Incoming {
+        self.incoming
+    }
+
+    /// The slots that have been looked at, from the start of one to that of another.
+    fn covered(&self, more: bool) -> (RecordKey, RecordKey) {
+        let end = match (more, self.wanted.one_slot, self.wanted.reverse) {
+            (true, ..) => self.at.0,
+            (false, true, _) => self.first,
+            (false, false, true) => Slot(0),
+            (false, false, false) => Slot(Slot::COUNT - 1),
+        };
+        let (low, high) = (self.first.min(end), self.first.max(end));
+        (RecordKey::start_of(low), RecordKey::start_of(Slot(high.0 + 1)))
+    }
+
     /// What is left of the range, as the store takes it.
     fn range(&self) -> ScanRange {
         let (slot, after) = (self.at.0, self.at.1.as_ref());

@@ -47,6 +47,7 @@ impl Store {
         if self.committing.is_none() && !self.pending.is_empty() && !self.must_wait() {
             self.write_group(cx);
         }
+        self.mend(cx);
         self.start_merges(cx);
         self.prepare_reserve(cx);
         self.start_scrub(cx);
@@ -139,7 +140,7 @@ impl Store {
     }
 
     /// The active memtable, all of it in groups up to `group`, takes no more writes.
-    fn freeze(&mut self, segment: u64, group: u64) {
+    pub(super) fn freeze(&mut self, segment: u64, group: u64) {
         let memtable = Arc::new(core::mem::take(&mut self.active));
         for job in self.reads.values_mut() {
             job.pin(&memtable);

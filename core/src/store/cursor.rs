@@ -23,6 +23,10 @@ pub(super) enum Reading {
 }
 
 #[derive(Debug, Clone)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each says something of its own: where it stands, how it reads"
+)]
 pub(super) struct Cursor {
     run: Run,
     /// The table in hand, and where those begin and end that it walks.
@@ -47,6 +51,8 @@ pub(super) struct Cursor {
     asked: (u64, u32),
     reading_kind: Reading,
     ahead: u32,
+    /// The last read was of more than one block.
+    is_wide: bool,
     /// A read is under way.
     pub(super) reading: bool,
 }
@@ -83,6 +89,7 @@ impl Cursor {
             asked: (0, 0),
             reading_kind,
             ahead: if reading_kind == Reading::Bulk { AHEAD_MAX } else { 0 },
+            is_wide: false,
             reading: false,
         }
     }
@@ -269,6 +276,7 @@ impl Cursor {
             len += next.len;
         }
         let file = table.meta.file();
+        self.is_wide = len > first.len;
         self.ahead = (len * 2).min(AHEAD_MAX).max(self.ahead);
         (self.reading, self.asked) = (true, (offset, len));
         Some(DiskOp::Read { file, offset, len })
@@ -300,6 +308,13 @@ impl Cursor {
                 table.block_after(self.block_at)
             };
         }
+    }
+
+    /// A read of several blocks at once has failed: the next asks for one alone. False if this one did.
+    pub(super) fn narrow(&mut self) -> bool {
+        self.reading = false;
+        self.ahead = 0;
+        core::mem::take(&mut self.is_wide)
     }
 
     /// The table and block in hand.

@@ -41,7 +41,7 @@ pub const ALL: &[(&str, Decoder)] = &[
 
 fn walk(segment: &Segment) {
     let _ = (segment.check_version(), segment.check_foreign(1), segment.last_group(), segment.synced());
-    let _ = wal::replay(core::slice::from_ref(segment), 1, |_, name, rank, body| {
+    let _ = wal::replay(core::slice::from_ref(segment), 1, false, |_, name, rank, body| {
         assert!(name.len() >= 2 && entry::rank(body) == Some(rank), "what is shown has been checked");
     });
 }

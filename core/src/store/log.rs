@@ -250,7 +250,8 @@ impl Segment {
     /// stands in the wrong file.
     pub(super) fn check_foreign(&self, first: u64) -> Result<(), String> {
         let (group, number) = self.foreign;
-        if group < first {
+        // A page of another file among the file's own went astray: that is damage like any other.
+        if group < first || !self.is_empty() {
             return Ok(());
         }
         let other = FileName::new(self.file.kind, u64::from(number));
@@ -269,7 +270,7 @@ impl Segment {
     /// Whether groups from `first` on would be lost with this file. Groups behind the first that is not whole do not count:
     /// an earlier recovery has cut them, and their numbers were given out again.
     pub(super) fn is_needed_from(&self, first: u64) -> bool {
-        let (last, end) = self.walk(u64::MAX, |_, _| Ok(())).unwrap_or((0, End::Damaged));
+        let (last, end) = self.walk(u64::MAX, |_, _| Ok::<(), ()>(())).unwrap_or((0, End::Damaged));
         last >= first || (end == End::Damaged && self.last_group() >= first)
     }
 
@@ -286,11 +287,11 @@ impl Segment {
     }
 
     /// Shows the groups from the one after `follows` on, up to `limit`, to `visit`. The last one shown, and why it ended.
-    pub(super) fn walk(
+    pub(super) fn walk<E>(
         &self,
         limit: u64,
-        mut visit: impl FnMut(u64, &[u8]) -> Result<(), String>,
-    ) -> Result<(u64, End), String> {
+        mut visit: impl FnMut(u64, &[u8]) -> Result<(), E>,
+    ) -> Result<(u64, End), E> {
         let mut last = self.follows().unwrap_or(0);
         let (mut at, mut payload) = (0, Vec::new());
         while last < limit {
@@ -306,6 +307,26 @@ impl Segment {
             at += pages.len();
         }
         Ok((last, End::Clean))
+    }
+
+    /// Shows every whole group from `first` up to `limit`, wherever in a damaged file it stands.
+    pub(super) fn whole_groups(&self, first: u64, limit: u64, mut visit: impl FnMut(u64, &[u8])) {
+        let (mut at, mut payload) = (0, Vec::new());
+        while let Some(page) = self.pages.get(at) {
+            let group = page.head.map_or(0, |head| head.place.group);
+            match self.group_at(at, group) {
+                Some(pages) if group >= first && group <= limit => {
+                    payload.clear();
+                    for page in pages {
+                        page.append_payload(&mut payload);
+                    }
+                    visit(group, &payload);
+                    at += pages.len();
+                }
+                Some(pages) => at += pages.len(),
+                None => at += 1,
+            }
+        }
     }
 
     /// The pages of a whole group.
@@ -377,7 +398,7 @@ mod tests {
         let mut payloads = Vec::new();
         let walked = segment.walk(u64::MAX, |_, payload| {
             payloads.push(payload.to_vec());
-            Ok(())
+            Ok::<(), String>(())
         });
         (payloads, walked.expect("a walk").1)
     }

@@ -4,6 +4,7 @@
 
 use super::log::{self, End, PAGE, Place, Segment};
 use super::purpose::MANIFEST;
+use super::spans::Spans;
 use super::table::{Table, TableMeta};
 use super::values::ValueMeta;
 use super::{Purpose, Store, StoreCx, StoreEvent, wal_file};
@@ -36,6 +37,10 @@ pub(super) struct Edit {
     next_file: u64,
     /// The first commit group that is not in a table.
     first_group: u64,
+    /// R6: the suspect stretches from here on, where they have changed. Stands behind the rest, so that an edit without
+    /// it reads as one of the time before there were any.
+    #[serde(skip)]
+    suspects: Option<Spans>,
 }
 
 /// The live files.
@@ -49,6 +54,7 @@ pub(super) struct State {
     pub(super) dropped: Vec<(u16, u64)>,
     pub(super) next_file: u64,
     pub(super) first_group: u64,
+    pub(super) suspects: Spans,
 }
 
 impl State {
@@ -67,6 +73,9 @@ impl State {
         self.segments.retain(|(number, _)| !edit.segments_removed.contains(number));
         self.segments.extend(edit.segments_added);
         (self.next_file, self.first_group) = (edit.next_file, edit.first_group);
+        if let Some(suspects) = edit.suspects {
+            self.suspects = suspects;
+        }
     }
 
     fn as_edit(&self) -> Edit {
@@ -77,6 +86,7 @@ impl State {
             dropped: self.dropped.clone(),
             next_file: self.next_file,
             first_group: self.first_group,
+            suspects: Some(self.suspects.clone()).filter(|suspects| !suspects.is_empty()),
             ..Edit::default()
         }
     }
@@ -101,9 +111,8 @@ impl State {
             .map_err(|reason| reason.replace(&format!("{}", segment.file), &format!("{MANIFEST}")))?;
         let mut state = Self::default();
         let (last, end) = segment.walk(u64::MAX, |_, payload| {
-            let edit: Edit = postcard::from_bytes(payload).map_err(|_| bad())?;
-            state.apply(edit);
-            Ok(())
+            state.apply(Edit::decode(payload).ok_or_else(bad)?);
+            Ok::<(), String>(())
         })?;
         if last == 0 || last < segment.synced() || end == End::Damaged {
             return Err(bad());
@@ -113,9 +122,21 @@ impl State {
 }
 
 impl Edit {
+    fn decode(payload: &[u8]) -> Option<Self> {
+        let (mut edit, rest): (Self, &[u8]) = postcard::take_from_bytes(payload).ok()?;
+        if !rest.is_empty() {
+            edit.suspects = Some(postcard::from_bytes(rest).ok()?);
+        }
+        Some(edit)
+    }
+
     fn encode(&self, generation: u64, page: u64, group: u64) -> Bytes {
-        let body = postcard::to_allocvec(self).unwrap_or_default();
+        let mut body = postcard::to_allocvec(self).unwrap_or_default();
         assert!(!body.is_empty(), "encoding into memory failed");
+        if let Some(suspects) = &self.suspects {
+            body = postcard::to_extend(suspects, body).unwrap_or_default();
+            assert!(!body.is_empty(), "encoding into memory failed");
+        }
         let place = Place { group, follows: 0, synced: group - 1 };
         log::encode_group(FileName::new(FileKind::Manifest, generation), page, place, &body)
     }
@@ -134,6 +155,10 @@ pub(super) enum InstallKind {
     Clear,
     /// A new segment of the log.
     Segment,
+    /// R6: suspect stretches came or went.
+    Suspicion,
+    /// Tables that cannot be opened, and whose keys are healed, go.
+    Broken,
 }
 
 /// A change on its way into the manifest.
@@ -229,9 +254,10 @@ impl Store {
 
     /// Which value files go with an install: those that no table points to any more and no other merge appends to.
     fn retire_values(&self, install: &mut Install) {
-        let removed = self.levels.all().filter(|table| install.removed.contains(&table.meta.number));
+        let known = self.levels.all().map(|table| &table.meta).chain(self.suspicion.broken.values());
+        let removed = known.filter(|meta| install.removed.contains(&meta.number));
         let added = install.added.iter().map(|table| &table.meta);
-        let mut dead = self.values.dead_after(removed.map(|table| &table.meta), added);
+        let mut dead = self.values.dead_after(removed, added);
         let flush = self.flush.as_ref().filter(|_| install.kind != InstallKind::Flush);
         let compaction = self.compaction.as_ref().filter(|_| install.kind != InstallKind::Compaction);
         for merge in flush.into_iter().chain(compaction) {
@@ -290,13 +316,20 @@ impl Store {
     /// The state as it is installed.
     pub(super) fn state(&self) -> State {
         State {
-            tables: self.levels.all().map(|table| table.meta.clone()).collect(),
+            tables: self.known_tables(),
             segments: self.segments.clone(),
             values: self.values.metas(),
             dropped: self.dropped.clone(),
             next_file: self.next_file,
             first_group: self.first_group,
+            suspects: self.suspicion.target(),
         }
+    }
+
+    /// The live tables, and those that cannot be opened.
+    fn known_tables(&self) -> Vec<TableMeta> {
+        let live = self.levels.all().map(|table| table.meta.clone());
+        live.chain(self.suspicion.broken.values().cloned()).collect()
     }
 
     fn edit_of(&self, install: &Install) -> Edit {
@@ -311,6 +344,7 @@ impl Store {
             dropped: install.dropped.clone(),
             next_file: self.next_file,
             first_group: install.covers.map_or(self.first_group, |(_, group)| group + 1),
+            suspects: (install.kind == InstallKind::Suspicion).then(|| self.suspicion.target()),
         }
     }
 
@@ -330,8 +364,9 @@ impl Store {
 
     fn on_installed(&mut self, cx: &mut StoreCx<'_>, install: &Install) {
         self.values.extend(&install.values);
-        for table in self.levels.all().filter(|table| install.removed.contains(&table.meta.number)) {
-            self.values.discount(&table.meta);
+        let known = self.levels.all().map(|table| &table.meta).chain(self.suspicion.broken.values());
+        for meta in known.filter(|meta| install.removed.contains(&meta.number)) {
+            self.values.discount(meta);
         }
         for table in &install.added {
             self.values.count(&table.meta);
@@ -355,9 +390,8 @@ impl Store {
             self.version += 1;
             self.first_group = group + 1;
             self.dropped.retain(|(_, upto)| *upto > group);
-            let (gone, held) = self.segments.iter().partition(|(number, _)| *number <= segment);
+            let (gone, held): (Vec<_>, _) = self.segments.iter().partition(|(number, _)| *number <= segment);
             self.segments = held;
-            let gone: Vec<(u64, u64)> = gone;
             for (number, capacity) in gone {
                 // A segment of an earlier life may hold groups that recovery cut: it is not used again.
                 if number >= self.life_from {
@@ -373,12 +407,7 @@ impl Store {
                 self.flush = None;
                 cx.counters.add(Counter::MemtableFlushed);
             }
-            InstallKind::Compaction => {
-                if self.compaction.take().is_some_and(|compaction| compaction.has_collected) {
-                    self.hot.forget_expiring();
-                }
-                cx.counters.add(Counter::CompactionFinished);
-            }
+            InstallKind::Compaction => self.on_compacted(cx),
             InstallKind::Move => {
                 self.moving = false;
                 self.stats.tables_moved += install.added.len() as u64;
@@ -393,9 +422,21 @@ impl Store {
                 self.spare = install.segment;
                 self.creating = None;
             }
+            InstallKind::Suspicion => self.on_suspicion_installed(cx),
+            InstallKind::Broken => self.on_broken_gone(&install.removed),
         }
         self.remove_doomed(cx);
         self.start_install(cx);
+    }
+
+    fn on_compacted(&mut self, cx: &mut StoreCx<'_>) {
+        if let Some(compaction) = self.compaction.take() {
+            if compaction.has_collected {
+                self.hot.forget_expiring();
+            }
+            self.on_values_left(&compaction.lost);
+        }
+        cx.counters.add(Counter::CompactionFinished);
     }
 
     /// Removes files that nobody reads any more; keeps a few segments of the log to be used again.

@@ -9,6 +9,7 @@ use super::memtable::{Memtable, Position};
 use super::pointer::Pointer;
 use super::purpose::MergeKind;
 use super::table::{Builder, Table, TableMeta};
+use super::trouble::Trouble;
 use super::values::{self, Placed, Placing, ValueFile, ValueWriter};
 use super::{Purpose, Store, StoreCx};
 use crate::base::Counter;
@@ -25,7 +26,7 @@ const PIECE: usize = 256 << 10;
 const PIECE_ENTRIES: usize = 4096;
 
 #[derive(Debug, Clone)]
-enum Source {
+pub(super) enum Source {
     Memory(Arc<Memtable>, Position),
     Run(Box<Cursor>),
 }
@@ -101,6 +102,8 @@ pub(super) struct Merge {
     pub(super) extent: Option<(u64, u64, Bytes)>,
     /// The read of that: which value, and whose.
     pub(super) wanted: Option<(Pointer, Vec<u8>)>,
+    /// R6: damaged values whose entries have been left out, by file and offset.
+    pub(super) lost: Vec<(u64, u64)>,
 }
 
 /// What became of the next entry.
@@ -167,9 +170,13 @@ impl Store {
                 frozen.dropped,
             );
         }
-        let is_free = self.compaction.is_none() && !self.moving;
-        if is_free && core::mem::take(&mut self.levels_changed) && !self.clear_dropped(cx) {
-            self.start_compaction(cx);
+        if self.compaction.is_none() && !self.moving {
+            if let Some((level, at)) = self.next_mendable() {
+                return self.start_mending(cx, level, at);
+            }
+            if core::mem::take(&mut self.levels_changed) && !self.clear_dropped(cx) {
+                self.start_compaction(cx);
+            }
         }
     }
 
@@ -245,7 +252,7 @@ impl Store {
         }
     }
 
-    fn start_merge(
+    pub(super) fn start_merge(
         &mut self,
         cx: &mut StoreCx<'_>,
         kind: MergeKind,
@@ -275,6 +282,7 @@ impl Store {
             condemned,
             extent: None,
             wanted: None,
+            lost: Vec::new(),
         };
         *self.merge_slot(kind) = Some(merge);
         self.make_piece(cx, kind);
@@ -332,7 +340,9 @@ impl Store {
                     *self.merge_slot(kind) = Some(merge);
                     return;
                 }
-                Err(damage) => return self.abandon_damaged(cx, &merge, &damage.0, damage.1),
+                Err(damage) => {
+                    return self.abandon_damaged(cx, &merge, &damage.0, Trouble::Damaged(damage.1));
+                }
             }
             match self.emit_next(&mut merge) {
                 Next::Emitted => {}
@@ -443,10 +453,19 @@ impl Store {
             if cursor.key().is_some() {
                 continue;
             }
-            match cursor.settle(&mut self.cache) {
-                Step::Missing => missing.extend(cursor.read().map(|op| (number, op))),
-                Step::Damaged(reason) => return Err(Box::new((*cursor.clone(), reason))),
-                Step::Entry | Step::End => {}
+            loop {
+                let step = cursor.settle(&mut self.cache);
+                // R6: a block that can be read again says what has been superseded by what others held.
+                if matches!(step, Step::Damaged(_) | Step::Entry) && self.may_skip(cursor) {
+                    cursor.skip_block();
+                    continue;
+                }
+                match step {
+                    Step::Missing => missing.extend(cursor.read().map(|op| (number, op))),
+                    Step::Damaged(reason) => return Err(Box::new((*cursor.clone(), reason))),
+                    Step::Entry | Step::End => {}
+                }
+                break;
             }
         }
         Ok(missing)
@@ -454,7 +473,7 @@ impl Store {
 
     /// Writes the best entry of the next key. Every source stands at its next entry.
     fn emit_next(&mut self, merge: &mut Merge) -> Next {
-        let Merge { kind, sources, builder, install, values, condemned, extent, collected, .. } = merge;
+        let Merge { kind, sources, builder, install, values, condemned, extent, collected, lost, .. } = merge;
         let mut best: Option<(usize, &[u8], Rank, &[u8])> = None;
         let mut same: u64 = 0;
         for (number, source) in sources.iter().enumerate() {
@@ -480,7 +499,11 @@ impl Store {
             return Next::End;
         };
         let is_flush = *kind == MergeKind::Flush;
-        if !(entry::may_go(body) && self.is_garbage(key, rank, body, is_flush, &install.removed)) {
+        let healed = entry::pointer(body).filter(|pointer| self.is_value_healed(*pointer));
+        if let Some(pointer) = healed {
+            // R6: the value is damaged, and the record has been brought again.
+            lost.push((pointer.file, pointer.offset));
+        } else if !(entry::may_go(body) && self.is_garbage(key, rank, body, is_flush, &install.removed)) {
             let (most, values) = (self.options.value_inline_max, values.as_mut());
             let placing = Placing { most, values, condemned, extent: extent.as_ref() };
             match placing.place(body, &mut self.body) {
@@ -523,15 +546,27 @@ impl Store {
         };
         match result {
             DiskResult::Data(data) => cursor.on_data(data),
+            DiskResult::Failed(_) if cursor.narrow() => {}
             DiskResult::Failed(error) => {
-                let cursor = cursor.clone();
-                if let Some(merge) = self.merge_slot(kind).take() {
-                    self.abandon_damaged(cx, &merge, &cursor, error.text);
+                let met = cursor.clone();
+                if !self.may_skip(&met) {
+                    if let Some(merge) = self.merge_slot(kind).take() {
+                        self.abandon_damaged(cx, &merge, &met, Trouble::Unread(error.text));
+                    }
+                    return;
                 }
-                return;
+                if let Some(Source::Run(cursor)) =
+                    self.merge_slot(kind).as_mut().and_then(|merge| merge.sources.get_mut(source))
+                {
+                    cursor.reading = false;
+                    cursor.skip_block();
+                }
             }
             _ => return,
         }
+        let Some(merge) = self.merge_slot(kind) else {
+            return;
+        };
         let is_waiting = |source: &Source| matches!(source, Source::Run(cursor) if cursor.reading);
         if !merge.sources.iter().any(is_waiting) {
             self.make_piece(cx, kind);
@@ -547,10 +582,10 @@ impl Store {
     }
 
     /// A block of an input is damaged: the tables stay as they are until the damage is repaired.
-    fn abandon_damaged(&mut self, cx: &mut StoreCx<'_>, merge: &Merge, cursor: &Cursor, reason: String) {
+    fn abandon_damaged(&mut self, cx: &mut StoreCx<'_>, merge: &Merge, cursor: &Cursor, trouble: Trouble) {
         self.remove_made(cx, merge);
         if let Some((table, at)) = cursor.place() {
-            self.report_damage(cx, &table, at, reason);
+            self.report_damage(cx, &table, at, trouble);
         }
         self.levels_changed = true;
     }

@@ -26,8 +26,11 @@ mod reserve;
 mod scan;
 mod scrub;
 mod separate;
+mod spans;
 mod status;
+mod suspect;
 mod table;
+mod trouble;
 mod values;
 pub mod verify;
 mod wal;
@@ -56,6 +59,7 @@ use reserve::Reserve;
 use scan::ScanJob;
 pub use scan::{Direction, ScanRange};
 use scrub::Scrub;
+use suspect::Suspicion;
 use table::BlockAt;
 use values::ValueFiles;
 
@@ -124,12 +128,18 @@ pub enum StoreEvent {
         last: RecordKey,
         /// What was found, for the operator.
         reason: String,
+        /// R6: the keys are suspect from now on. Else the disk only did not give the block back, and may the next time.
+        is_suspect: bool,
     },
     /// What `drop_slots` dropped is gone for good: a start does not bring it back.
     Dropped {
         /// The slots of one call.
         slots: Vec<Slot>,
     },
+    /// R6: an earlier life left suspect stretches, or this start found some.
+    Suspect,
+    /// R6: stretches that were healed are no longer suspect.
+    Healed,
     /// The store cannot go on: damage beyond a torn tail, a failed write or sync.
     Fatal(String),
 }
@@ -224,6 +234,7 @@ pub struct Store {
     /// Descriptions of the first of them.
     described: Vec<Damage>,
     collectable: Collectable,
+    suspicion: Suspicion,
     /// Rises when a flush adds a table: a read that began before looks again.
     version: u64,
     pending: wal::Pending,
@@ -295,6 +306,7 @@ impl Store {
             dropped: Vec::new(),
             described: Vec::new(),
             collectable: Collectable::default(),
+            suspicion: Suspicion::default(),
             version: 0,
             pending: wal::Pending::default(),
             tail: None,
@@ -403,6 +415,11 @@ impl Store {
         self.last_lsn = lsn;
         self.pending.push(&self.name, &self.body, lsn);
         lsn
+    }
+
+    /// Everything that has been put or erased so far is at or below it.
+    pub fn newest(&self) -> Lsn {
+        self.last_lsn
     }
 
     /// Everything up to here is durable.

@@ -4,16 +4,13 @@ use super::cache::BlockCache;
 use super::entry::{self, Content, Rank};
 use super::pointer::Pointer;
 use super::table::{Block, BlockAt, Handle, Table, hash};
+use super::trouble::Trouble;
 use super::{Lookup, Lsn, Purpose, ReadJob, ReadToken, Store, StoreCx, StoreEvent};
 use crate::base::{Counter, Record, RecordKey, Stamp};
 use crate::io::{DiskOp, DiskResult};
-use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use bytes::Bytes;
-
-/// Milliseconds until a table with a block that could not be read is taken up by a merge again.
-const BARRED_MS: u64 = 10_000;
 
 /// The best entry found so far.
 #[derive(Debug, Clone)]
@@ -265,7 +262,7 @@ impl Store {
         };
         let data = match result {
             DiskResult::Data(data) => Ok(data),
-            DiskResult::Failed(error) => Err(error.text.clone()),
+            DiskResult::Failed(error) => Err(Trouble::Unread(error.text.clone())),
             _ => return,
         };
         if !core::mem::take(&mut job.is_stale) && !self.take_read(cx, &mut job, data) {
@@ -299,36 +296,40 @@ impl Store {
     }
 
     /// Takes in what a job has read; false if it is damaged.
-    fn take_read(&mut self, cx: &mut StoreCx<'_>, job: &mut GetJob, data: Result<&Bytes, String>) -> bool {
+    fn take_read(&mut self, cx: &mut StoreCx<'_>, job: &mut GetJob, data: Result<&Bytes, Trouble>) -> bool {
         match job.reading.clone() {
-            Reading::Block(table, at, handle) => match data.and_then(|data| table.decode(handle, data)) {
-                Ok(block) => {
-                    let block = Arc::new(block);
-                    if let Some(body) = block.get(&job.name)
-                        && let Some(rank) = entry::rank(body)
-                    {
-                        improve(&mut job.best, rank, Lsn(0), || entry::decode(body, Some(block.owner())));
+            Reading::Block(table, at, handle) => {
+                match data.and_then(|data| table.decode(handle, data).map_err(Trouble::Damaged)) {
+                    Ok(block) => {
+                        let block = Arc::new(block);
+                        if let Some(body) = block.get(&job.name)
+                            && let Some(rank) = entry::rank(body)
+                        {
+                            improve(&mut job.best, rank, Lsn(0), || entry::decode(body, Some(block.owner())));
+                        }
+                        self.cache.insert(table.meta.number, handle.offset, &block);
                     }
-                    self.cache.insert(table.meta.number, handle.offset, &block);
-                }
-                Err(reason) => {
-                    self.report_damage(cx, &table, at, reason);
-                    return false;
-                }
-            },
-            Reading::Value(pointer) => match data.and_then(|data| pointer.open(data)) {
-                Ok(value) => {
-                    let block = Arc::new(Block::of_value(value.clone()));
-                    self.cache.insert(pointer.file, pointer.offset, &block);
-                    if let Some(best) = &mut job.best {
-                        best.complete(value);
+                    Err(trouble) => {
+                        self.report_damage(cx, &table, at, trouble);
+                        return false;
                     }
                 }
-                Err(reason) => {
-                    self.report_value_damage(cx, &job.name, pointer, reason);
-                    return false;
+            }
+            Reading::Value(pointer) => {
+                match data.and_then(|data| pointer.open(data).map_err(Trouble::Damaged)) {
+                    Ok(value) => {
+                        let block = Arc::new(Block::of_value(value.clone()));
+                        self.cache.insert(pointer.file, pointer.offset, &block);
+                        if let Some(best) = &mut job.best {
+                            best.complete(value);
+                        }
+                    }
+                    Err(trouble) => {
+                        self.report_value_damage(cx, &job.name, pointer, trouble);
+                        return false;
+                    }
                 }
-            },
+            }
         }
         true
     }
@@ -357,45 +358,20 @@ impl Store {
         find_value(&mut self.cache, &mut job.best).map(Reading::Value)
     }
 
+    /// Reads of single records under way begin anew.
+    pub(super) fn restart_gets(&mut self) {
+        self.version += 1;
+        for job in self.reads.values_mut() {
+            if let ReadJob::Get(job) = job {
+                job.restart();
+            }
+        }
+    }
+
     /// A read has ended: files that waited for it may go.
     pub(super) fn after_read(&mut self, cx: &mut StoreCx<'_>) {
         if !self.doomed.is_empty() {
             self.remove_doomed(cx);
-        }
-    }
-
-    /// A block cannot be read: who holds other copies of these keys is told, once per block.
-    pub(super) fn report_damage(
-        &mut self,
-        cx: &mut StoreCx<'_>,
-        table: &Arc<Table>,
-        at: BlockAt,
-        reason: String,
-    ) {
-        self.barred.insert(table.meta.number, cx.now.mono.plus_ms(BARRED_MS));
-        if self.damaged.entry(table.meta.number).or_default().insert(at) {
-            let (first, last) = table.span(at);
-            let file = table.meta.file();
-            let (from, to) = (first.clone(), last.clone());
-            self.describe(super::Damage { file, first: from, last: to, reason: reason.clone() });
-            cx.events.push(StoreEvent::Damaged { file: table.meta.file(), first, last, reason });
-        }
-    }
-
-    /// A value that stands apart cannot be read: who holds other copies of the key is told, once per value.
-    pub(super) fn report_value_damage(
-        &mut self,
-        cx: &mut StoreCx<'_>,
-        name: &[u8],
-        pointer: Pointer,
-        reason: String,
-    ) {
-        if self.values.damaged.insert((pointer.file, pointer.offset)) {
-            let key = entry::decode_key(name);
-            let (file, first, last) = (pointer.name(), key.clone(), key);
-            let (from, to) = (first.clone(), last.clone());
-            self.describe(super::Damage { file, first: from, last: to, reason: reason.clone() });
-            cx.events.push(StoreEvent::Damaged { file, first, last, reason });
         }
     }
 }

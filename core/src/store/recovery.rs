@@ -34,6 +34,12 @@ pub(super) struct Recovery {
     segments: BTreeMap<u64, Segment>,
     /// The new manifest until it has its name.
     temp: FileName,
+    /// R6: tables that cannot be opened, with the reason.
+    broken: BTreeMap<u64, String>,
+    /// R6: value files that are not whole.
+    values_broken: BTreeMap<u64, String>,
+    /// R6: what was found first of the log that is missing or damaged.
+    log_damage: Option<(FileName, String)>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,6 +108,9 @@ impl Store {
             opening: BTreeMap::new(),
             segments: BTreeMap::new(),
             temp: FileName::new(FileKind::Temp, 0),
+            broken: BTreeMap::new(),
+            values_broken: BTreeMap::new(),
+            log_damage: None,
         });
         self.want(cx, Wanted::Files, DiskOp::List);
     }
@@ -174,7 +183,7 @@ impl Store {
             Stage::Manifest => {
                 recovery.stage = Stage::Tables;
                 recovery.check_files()?;
-                for meta in recovery.state.tables.clone() {
+                for meta in recovery.sound_tables() {
                     let offset = meta.len - FOOTER as u64;
                     let op = DiskOp::Read { file: meta.file(), offset, len: FOOTER as u32 };
                     self.want(cx, Wanted::Footer(meta.number), op);
@@ -213,15 +222,23 @@ impl Store {
                 recovery.stage = Stage::Done;
                 self.want(cx, Wanted::Done, DiskOp::SyncDir);
             }
-            Stage::Done => {
-                self.recovery = None;
-                self.serving = true;
-                self.levels_changed = true;
-                self.fit_cache();
-                cx.events.push(StoreEvent::Recovered);
-            }
+            Stage::Done => self.serve(cx),
         }
         Ok(())
+    }
+
+    /// Recovery is over.
+    fn serve(&mut self, cx: &mut StoreCx<'_>) {
+        let is_log_damaged = self.recovery.take().is_some_and(|recovery| recovery.log_damage.is_some());
+        self.serving = true;
+        self.levels_changed = true;
+        self.fit_cache();
+        cx.events.push(StoreEvent::Recovered);
+        self.tell_found(cx);
+        if let (true, Some(tail)) = (is_log_damaged, self.tail) {
+            // What was whole goes into a table, so that the damaged segments can go.
+            self.freeze(tail.segment, tail.group);
+        }
     }
 
     /// Asks for filters and indexes where footers have come; then opens the tables and goes on to the log.
@@ -230,14 +247,26 @@ impl Store {
             return Ok(());
         };
         let (mut reads, mut opened) = (Vec::new(), Vec::new());
-        for meta in &recovery.state.tables {
+        for meta in recovery.sound_tables() {
             let opening = recovery.opening.entry(meta.number).or_default();
-            let footer = Footer::decode(meta.number, meta.len, &opening.footer)?;
+            Footer::check_version(meta.number, meta.len, &opening.footer)?;
+            let footer = match Footer::decode(meta.number, meta.len, &opening.footer) {
+                Ok(footer) => footer,
+                Err(reason) => {
+                    recovery.broken.insert(meta.number, reason);
+                    continue;
+                }
+            };
             if opening.parts.is_empty() {
                 reads.push((meta.number, footer.parts_at, meta.len - FOOTER as u64));
-            } else {
-                let parts = Bytes::from(core::mem::take(&mut opening.parts));
-                opened.push(Arc::new(Table::open(meta.clone(), &footer, &parts)?));
+                continue;
+            }
+            let parts = Bytes::from(core::mem::take(&mut opening.parts));
+            match Table::open(meta.clone(), &footer, &parts) {
+                Ok(table) => opened.push(Arc::new(table)),
+                Err(reason) => {
+                    recovery.broken.insert(meta.number, reason);
+                }
             }
         }
         if !reads.is_empty() {
@@ -248,6 +277,15 @@ impl Store {
         }
         recovery.stage = Stage::Log;
         recovery.opening.clear();
+        for (number, reason) in &recovery.values_broken {
+            for meta in recovery.state.tables.iter().filter(|meta| meta.points_to(*number).is_some()) {
+                recovery.broken.entry(meta.number).or_insert_with(|| reason.clone());
+            }
+        }
+        opened.retain(|table| !recovery.broken.contains_key(&table.meta.number));
+        // The others keep the value files alive that they point to.
+        let broken = recovery.state.tables.iter().filter(|meta| recovery.broken.contains_key(&meta.number));
+        let broken: Vec<TableMeta> = broken.cloned().collect();
         // Those that the manifest does not name are read, too: they must hold nothing that is not in a table.
         let is_log = |info: &&FileInfo| info.file.kind == FileKind::Wal;
         let segments: Vec<(u64, u64)> =
@@ -255,9 +293,10 @@ impl Store {
         recovery.segments =
             segments.iter().map(|(number, _)| (*number, Segment::new(wal_file(*number)))).collect();
         self.values.extend(&recovery.state.values);
-        for table in &opened {
-            self.values.count(&table.meta);
+        for meta in opened.iter().map(|table| &table.meta).chain(&broken) {
+            self.values.count(meta);
         }
+        self.suspicion.values_broken = recovery.values_broken.keys().copied().collect();
         self.levels.change(&[], &opened);
         for (number, len) in segments.into_iter().filter(|(_, len)| *len > 0) {
             self.read_pages(cx, number, 0, len);
@@ -295,8 +334,14 @@ impl Store {
             let what = format!("damaged: it does not name {}, which holds acknowledged groups", lost.file);
             return Err(another_copy(MANIFEST, &what));
         }
-        segments.iter().try_for_each(|segment| segment.check_foreign(first_group))?;
+        for segment in &segments {
+            segment.check_foreign(first_group).map_err(|reason| {
+                let what = format!("damaged: it does not name {}", segment.file);
+                if is_named(segment) { reason } else { another_copy(MANIFEST, &what) }
+            })?;
+        }
         segments.retain(is_named);
+        let is_short = recovery.log_damage.is_some();
         let active = &mut self.active;
         let dropped = &recovery.state.dropped;
         let mut insert = |group: u64, name: &[u8], rank: Rank, body: &[u8]| {
@@ -306,9 +351,9 @@ impl Store {
                 let _beaten = active.insert(name, rank, 0, body);
             }
         };
-        let Replayed { last_group, torn } = if planted::on(Bug::WalRecoveryDropsTail) {
+        let Replayed { last_group, torn, damage } = if planted::on(Bug::WalRecoveryDropsTail) {
             let mut changes = Vec::new();
-            let replayed = wal::replay(&segments, first_group, |group, name, rank, body| {
+            let replayed = wal::replay(&segments, first_group, is_short, |group, name, rank, body| {
                 changes.push((group, name.to_vec(), rank, body.to_vec()));
             })?;
             changes.pop();
@@ -317,8 +362,9 @@ impl Store {
             }
             replayed
         } else {
-            wal::replay(&segments, first_group, insert)?
+            wal::replay(&segments, first_group, is_short, insert)?
         };
+        recovery.log_damage = recovery.log_damage.take().or(damage);
         if torn {
             cx.counters.add(Counter::TornTailCut);
         }
@@ -337,7 +383,26 @@ impl Store {
         let (follows, group, synced) = (last_group, last_group, last_group);
         self.tail = Some(wal::Tail { segment, offset: 0, capacity: 0, follows, group, synced });
         self.rotate = true;
+        self.take_damage();
         Ok(())
+    }
+
+    /// R6: what has been found, and what an earlier life left, stands in the manifest before anything else is written.
+    fn take_damage(&mut self) {
+        let Some(recovery) = &mut self.recovery else {
+            return;
+        };
+        if !planted::on(Bug::R6SuspectForgotten) {
+            self.suspicion.spans = core::mem::take(&mut recovery.state.suspects);
+        }
+        for meta in &recovery.state.tables {
+            if let Some(reason) = recovery.broken.remove(&meta.number) {
+                self.suspicion.table_broken(meta, reason);
+            }
+        }
+        if let Some((file, reason)) = &recovery.log_damage {
+            self.suspicion.log_damaged(*file, reason.clone());
+        }
     }
 
     /// Makes durable what was read: it may have been in the system's cache only.
@@ -363,7 +428,10 @@ impl Store {
         let files = self.recovery.as_ref().map(|recovery| recovery.files.clone()).unwrap_or_default();
         for FileInfo { file, .. } in files {
             let is_live = match file.kind {
-                FileKind::Table => self.levels.all().any(|table| table.meta.number == file.number),
+                FileKind::Table => {
+                    self.levels.all().any(|table| table.meta.number == file.number)
+                        || self.suspicion.broken.contains_key(&file.number)
+                }
                 FileKind::Value => self.values.contains(file.number),
                 FileKind::Wal => self.segments.iter().any(|(number, _)| *number == file.number),
                 // What was in preparation has gone since the log was settled.
@@ -389,21 +457,29 @@ impl Recovery {
             (Wanted::Footer(number), DiskResult::Data(data)) => {
                 self.opening.entry(number).or_default().footer = data;
             }
-            (Wanted::Values(number), DiskResult::Data(data)) => values::check_header(number, &data)?,
+            (Wanted::Values(number), DiskResult::Data(data)) => {
+                values::check_version(number, &data)?;
+                if let Err(reason) = values::check_header(number, &data) {
+                    self.values_broken.insert(number, reason);
+                }
+            }
             (Wanted::Parts { number, offset, end }, DiskResult::Data(data)) => {
                 if data.len() as u64 != CHUNK.min(end - offset) {
-                    return Err(another_copy(file, "truncated"));
+                    self.broken.insert(number, format!("{file}: truncated"));
                 }
                 self.opening.entry(number).or_default().parts.extend_from_slice(&data);
             }
             (Wanted::Pages { segment, offset, len }, DiskResult::Data(data)) => {
                 if data.len() as u64 != CHUNK.min(len - offset) {
-                    return Err(another_copy(file, "truncated"));
+                    self.log_damage.get_or_insert_with(|| (file, format!("{file}: truncated")));
                 }
                 if let Some(segment) = self.segments.get_mut(&segment) {
                     segment.add(&data);
                 }
             }
+            // It has been found missing.
+            (Wanted::Values(number), DiskResult::Failed(error))
+                if error.kind == DiskErrorKind::NotFound && self.values_broken.contains_key(&number) => {}
             (_, DiskResult::Failed(error))
                 if self.stage == Stage::Clean && error.kind == DiskErrorKind::NotFound => {}
             (_, DiskResult::Failed(error)) => {
@@ -427,25 +503,28 @@ impl Recovery {
         }
     }
 
-    /// Every file that the manifest names must be there in its length.
-    fn check_files(&self) -> Result<(), String> {
+    /// Every file that the manifest names must be there in its length: those that are not are damage.
+    fn check_files(&mut self) -> Result<(), String> {
         if self.fresh && !self.state.tables.is_empty() {
             return Err(without_identity());
         }
-        let check = |file: FileName, len: u64| match self.files.iter().find(|info| info.file == file) {
-            None => Err(another_copy(file, "missing")),
-            Some(info) if info.len < len => Err(another_copy(file, "truncated")),
-            Some(_) => Ok(()),
+        let files = &self.files;
+        let lack = |file: FileName, len: u64| match files.iter().find(|info| info.file == file) {
+            None => Some(format!("{file}: missing")),
+            Some(info) if info.len < len => Some(format!("{file}: truncated")),
+            Some(_) => None,
         };
         for TableMeta { number, len, .. } in &self.state.tables {
-            let file = FileName::new(FileKind::Table, *number);
-            check(file, (*len).max(FOOTER as u64))?;
-            if *len < FOOTER as u64 {
-                return Err(another_copy(file, "truncated"));
+            if let Some(reason) = lack(FileName::new(FileKind::Table, *number), (*len).max(FOOTER as u64)) {
+                self.broken.insert(*number, reason);
             }
         }
-        for meta in &self.state.values {
-            check(FileName::new(FileKind::Value, meta.number), meta.len)?;
+        // The keys whose values stand in a file that is not whole are those of all the tables that point to it.
+        let values = self.state.values.iter().map(|meta| (meta.number, meta.len));
+        for (number, reason) in values
+            .filter_map(|(number, len)| Some((number, lack(FileName::new(FileKind::Value, number), len)?)))
+        {
+            self.values_broken.insert(number, reason);
         }
         let is_known = |number: &u64| self.state.values.iter().any(|meta| meta.number == *number);
         let mut pointed = self.state.tables.iter().flat_map(|table| table.values.iter().map(|(at, _)| at));
@@ -456,6 +535,28 @@ impl Recovery {
                 &format!("damaged: a table points to {lost}, which it does not name"),
             ));
         }
-        self.state.segments.iter().try_for_each(|(number, capacity)| check(wal_file(*number), *capacity))
+        // A manifest that has lost its last edits names files that are gone, and not those that took their place.
+        let is_named =
+            |info: &FileInfo| self.state.tables.iter().any(|table| table.number == info.file.number);
+        let other = files.iter().find(|info| info.file.kind == FileKind::Table && !is_named(info));
+        let is_there = |file: FileName| files.iter().any(|info| info.file == file);
+        let named = self.state.tables.iter().map(TableMeta::file);
+        let mut named = named.chain(self.state.segments.iter().map(|(number, _)| wal_file(*number)));
+        if let (Some(missing), Some(other)) = (named.find(|file| !is_there(*file)), other) {
+            let what = format!("damaged: it names {missing}, which is missing, and not {}", other.file);
+            return Err(another_copy(MANIFEST, &what));
+        }
+        for (number, capacity) in &self.state.segments {
+            if let Some(reason) = lack(wal_file(*number), *capacity) {
+                self.log_damage.get_or_insert((wal_file(*number), reason));
+            }
+        }
+        Ok(())
+    }
+
+    /// The tables that have not been found broken.
+    fn sound_tables(&self) -> Vec<TableMeta> {
+        let is_sound = |meta: &&TableMeta| !self.broken.contains_key(&meta.number);
+        self.state.tables.iter().filter(is_sound).cloned().collect()
     }
 }

@@ -5,10 +5,13 @@ use super::entry::{self, Content, Rank};
 use super::levels::Run;
 use super::memtable::{Held, Memtable, Position};
 use super::pointer::Pointer;
+use super::table::{BlockAt, Table};
+use super::trouble::Trouble;
 use super::{Frozen, Lsn, Purpose, ReadJob, ReadToken, Store, StoreCx, StoreEvent};
 use crate::base::{Counter, Record, RecordKey, Slot};
 use crate::io::{DiskOp, DiskResult};
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use bytes::Bytes;
@@ -112,8 +115,8 @@ impl Page {
         self.records.push((RecordKey { slot: Slot(entry::slot_of(slot)), key: Bytes::new() }, record));
     }
 
-    /// The records, whole.
-    fn take(self) -> Vec<(RecordKey, Record)> {
+    /// The records, whole; without those with these numbers.
+    fn take(self, unread: &BTreeSet<usize>) -> Vec<(RecordKey, Record)> {
         let (keys, values, mut records) = (Bytes::from(self.keys), Bytes::from(self.values), self.records);
         let (mut key_at, mut value_at) = (0, 0);
         for ((key, record), (key_end, value_end)) in records.iter_mut().zip(self.ends) {
@@ -124,7 +127,17 @@ impl Page {
                 value_at = value_end;
             }
         }
+        for number in unread.iter().rev() {
+            records.remove(*number);
+        }
         records
+    }
+
+    /// The key of a record in store order.
+    fn key(&self, number: usize) -> RecordKey {
+        let at = number.checked_sub(1).map_or(0, |before| self.ends[before].0);
+        let key = Bytes::copy_from_slice(&self.keys[at..self.ends[number].0]);
+        RecordKey { slot: self.records[number].0.slot, key }
     }
 }
 
@@ -174,6 +187,10 @@ pub(super) struct ScanJob {
     /// The page is full, or the range has ended (then true).
     ended: Option<bool>,
     lsn: Lsn,
+    /// Damaged blocks are left out.
+    skips: bool,
+    /// Records whose values are damaged, by number.
+    unread: BTreeSet<usize>,
 }
 
 impl Pin {
@@ -196,6 +213,30 @@ impl Pin {
 }
 
 impl ScanJob {
+    fn new(range: &ScanRange, limit: usize, bytes: usize) -> Self {
+        let backward = range.direction == Direction::Backward;
+        let (low, high) = (Edge::new(&range.low), Edge::new(&range.high));
+        let (at, to) = if backward { (high, low) } else { (low, high) };
+        Self {
+            backward,
+            from: at.clone(),
+            at,
+            turn: 0,
+            to,
+            limit,
+            bytes,
+            taken: 0,
+            cursors: Vec::new(),
+            pins: Vec::new(),
+            page: Page::of_at_most(limit),
+            values: BTreeMap::new(),
+            ended: None,
+            lsn: Lsn(0),
+            skips: false,
+            unread: BTreeSet::new(),
+        }
+    }
+
     pub(super) fn uses(&self, number: u64) -> bool {
         self.cursors.iter().any(|cursor| cursor.uses(number))
             || self.values.values().any(|pointer| pointer.file == number)
@@ -265,25 +306,27 @@ impl Store {
         bytes: usize,
     ) -> ReadToken {
         let token = self.take_token();
-        let backward = range.direction == Direction::Backward;
-        let (low, high) = (Edge::new(&range.low), Edge::new(&range.high));
-        let (at, to) = if backward { (high, low) } else { (low, high) };
-        let job = ScanJob {
-            backward,
-            from: at.clone(),
-            at,
-            turn: 0,
-            to,
-            limit,
-            bytes,
-            taken: 0,
-            cursors: Vec::new(),
-            pins: Vec::new(),
-            page: Page::of_at_most(limit),
-            values: BTreeMap::new(),
-            ended: None,
-            lsn: Lsn(0),
-        };
+        let job = ScanJob::new(&range, limit, bytes);
+        self.begin_scan(cx, token, job);
+        token
+    }
+
+    /// R6: the records from `from` up to `to` upwards, without what stands in damaged blocks: their keys are suspect, and so
+    /// are asked for elsewhere. A block that only could not be read this time ends it as `Unreadable`.
+    pub fn scan_readable(
+        &mut self,
+        cx: &mut StoreCx<'_>,
+        from: RecordKey,
+        exclusive: bool,
+        to: Option<RecordKey>,
+        limit: usize,
+        bytes: usize,
+    ) -> ReadToken {
+        let token = self.take_token();
+        let low = if exclusive { Bound::Excluded(from) } else { Bound::Included(from) };
+        let high = to.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut job = ScanJob::new(&ScanRange { low, high, direction: Direction::Forward }, limit, bytes);
+        job.skips = true;
         self.begin_scan(cx, token, job);
         token
     }
@@ -307,14 +350,19 @@ impl Store {
 
     /// Begins a scan anew: what it has seen may have gone.
     pub(super) fn restart_scan(&mut self, cx: &mut StoreCx<'_>, token: ReadToken) {
-        if let Some(ReadJob::Scan(mut job)) = self.reads.remove(&token) {
-            job.at = job.from.clone();
-            (job.turn, job.taken, job.ended, job.lsn) = (job.turn + 1, 0, None, Lsn(0));
-            job.cursors.clear();
-            job.page = Page::default();
-            job.values.clear();
-            self.begin_scan(cx, token, job);
+        if let Some(ReadJob::Scan(job)) = self.reads.remove(&token) {
+            self.scan_anew(cx, token, job);
         }
+    }
+
+    fn scan_anew(&mut self, cx: &mut StoreCx<'_>, token: ReadToken, mut job: ScanJob) {
+        job.at = job.from.clone();
+        (job.turn, job.taken, job.ended, job.lsn) = (job.turn + 1, 0, None, Lsn(0));
+        job.cursors.clear();
+        job.page = Page::default();
+        job.values.clear();
+        job.unread.clear();
+        self.begin_scan(cx, token, job);
     }
 
     fn run_scan(&mut self, cx: &mut StoreCx<'_>, token: ReadToken, mut job: ScanJob) {
@@ -327,6 +375,7 @@ impl Store {
         let mut heads: Vec<Option<Held<'_>>> = sources
             .map(|(at, (memtable, position))| head_of(memtable, position, pins.get(at), backward))
             .collect();
+        let mut found = Vec::new();
         let done = loop {
             if job.page.len() >= job.limit || (job.taken >= job.bytes && job.page.len() > 0) {
                 break false;
@@ -339,12 +388,21 @@ impl Store {
                 }
                 match cursor.settle(&mut self.cache) {
                     Step::Missing => missing.extend(cursor.read().map(|op| (source, op))),
-                    Step::Damaged(reason) => damage = cursor.place().map(|place| (place, reason)),
+                    Step::Damaged(reason) => {
+                        damage = cursor.place().map(|place| (place, reason));
+                        cursor.skip_block();
+                        break;
+                    }
                     Step::Entry | Step::End => {}
                 }
             }
-            if let Some(((table, at), reason)) = damage {
-                self.report_damage(cx, &table, at, reason);
+            if let Some(damage) = damage {
+                found.push(damage);
+                if job.skips {
+                    job.cursors.iter_mut().for_each(|cursor| cursor.reading = false);
+                    continue;
+                }
+                self.report_all(cx, found);
                 return cx.events.push(StoreEvent::Unreadable { token });
             }
             if !missing.is_empty() {
@@ -354,7 +412,7 @@ impl Store {
                 }
                 job.pins = pins;
                 self.reads.insert(token, ReadJob::Scan(job));
-                return;
+                return self.report_all(cx, found);
             }
             let Some(same) = job.take_next(&heads) else {
                 break true;
@@ -370,6 +428,7 @@ impl Store {
             }
         };
         job.ended = Some(done);
+        self.report_all(cx, found);
         self.fetch_values(cx, token, job);
     }
 
@@ -420,20 +479,22 @@ impl Store {
         };
         let opened = match (job.values.remove(&number), result) {
             (Some(pointer), DiskResult::Data(data)) => {
-                pointer.open(&data).map_err(|reason| (pointer, reason))
+                pointer.open(&data).map_err(|reason| (pointer, Trouble::Damaged(reason)))
             }
-            (Some(pointer), DiskResult::Failed(error)) => Err((pointer, error.text)),
+            (Some(pointer), DiskResult::Failed(error)) => Err((pointer, Trouble::Unread(error.text))),
             _ => return,
         };
         match opened {
             Ok(value) => job.page.records[number].1.value = Some(value),
-            Err((pointer, reason)) => {
+            Err((pointer, trouble)) => {
                 let mut name = Vec::new();
-                let key = job.page.take().swap_remove(number).0;
-                entry::encode_key(&key, &mut name);
-                self.report_value_damage(cx, &name, pointer, reason);
-                cx.events.push(StoreEvent::Unreadable { token });
-                return self.after_read(cx);
+                entry::encode_key(&job.page.key(number), &mut name);
+                self.report_value_damage(cx, &name, pointer, trouble);
+                if !job.skips || !self.is_value_damaged(pointer) {
+                    cx.events.push(StoreEvent::Unreadable { token });
+                    return self.after_read(cx);
+                }
+                job.unread.insert(number);
             }
         }
         if job.values.is_empty() {
@@ -443,9 +504,20 @@ impl Store {
         self.reads.insert(token, ReadJob::Scan(job));
     }
 
-    fn end_scan(&mut self, cx: &mut StoreCx<'_>, token: ReadToken, job: ScanJob) {
+    fn end_scan(&mut self, cx: &mut StoreCx<'_>, token: ReadToken, mut job: ScanJob) {
         let (lsn, done) = (self.shown_at(job.lsn), job.ended == Some(true));
-        cx.events.push(StoreEvent::Scanned { token, records: job.page.take(), done, lsn });
+        if !done && !job.unread.is_empty() && job.unread.len() == job.page.len() {
+            // A page says where it ends by its last record: this one goes on behind what was damaged.
+            job.from = Edge::new(&Bound::Excluded(job.page.key(job.page.len() - 1)));
+            return self.scan_anew(cx, token, job);
+        }
+        cx.events.push(StoreEvent::Scanned { token, records: job.page.take(&job.unread), done, lsn });
+    }
+
+    fn report_all(&mut self, cx: &mut StoreCx<'_>, found: Vec<((Arc<Table>, BlockAt), String)>) {
+        for ((table, at), reason) in found {
+            self.report_damage(cx, &table, at, Trouble::Damaged(reason));
+        }
     }
 
     pub(super) fn on_scan_block(
@@ -462,12 +534,18 @@ impl Store {
         if let Some(cursor) = job.cursors.get_mut(source) {
             match result {
                 DiskResult::Data(data) => cursor.on_data(data),
+                DiskResult::Failed(_) if cursor.narrow() => {}
                 DiskResult::Failed(error) => {
+                    let mut is_left_out = job.skips;
                     if let Some((table, at)) = cursor.place() {
-                        self.report_damage(cx, &table, at, error.text);
+                        cursor.skip_block();
+                        self.report_damage(cx, &table, at, Trouble::Unread(error.text));
+                        is_left_out &= self.is_block_damaged(&table, at);
                     }
-                    cx.events.push(StoreEvent::Unreadable { token });
-                    return self.after_read(cx);
+                    if !is_left_out {
+                        cx.events.push(StoreEvent::Unreadable { token });
+                        return self.after_read(cx);
+                    }
                 }
                 _ => return,
             }

@@ -3,10 +3,10 @@
 use super::cursor::{Cursor, Reading, Step};
 use super::entry;
 use super::pointer::Pointer;
+use super::trouble::Trouble;
 use super::{Purpose, ScrubStatus, Store, StoreCx};
 use crate::base::Instant;
 use crate::io::{DiskOp, DiskResult};
-use alloc::string::String;
 
 /// How far a round of scrubbing is.
 #[derive(Debug, Clone, Default)]
@@ -101,7 +101,7 @@ impl Store {
                 }
                 Step::Damaged(reason) => {
                     if let Some((table, at)) = cursor.place() {
-                        self.report_damage(cx, &table, at, reason);
+                        self.report_damage(cx, &table, at, Trouble::Damaged(reason));
                     }
                     cursor.skip_block();
                 }
@@ -143,9 +143,10 @@ impl Store {
                 self.scrub.due = Some(cx.now.mono.plus_ms(self.scrub_pause_ms(data.len() as u64)));
                 cursor.on_data(data);
             }
+            DiskResult::Failed(_) if cursor.narrow() => {}
             DiskResult::Failed(error) => {
                 if let Some((table, at)) = cursor.place() {
-                    self.report_damage(cx, &table, at, error.text);
+                    self.report_damage(cx, &table, at, Trouble::Unread(error.text));
                 }
                 cursor.reading = false;
                 cursor.skip_block();
@@ -163,19 +164,19 @@ impl Store {
         pointer: Pointer,
         result: DiskResult,
     ) {
-        let opened: Result<(), String> = match result {
+        let opened: Result<(), Trouble> = match result {
             DiskResult::Data(data) => {
                 self.stats.scrubbed_bytes += data.len() as u64;
                 self.scrub.read_bytes += data.len() as u64;
                 self.scrub.due = Some(cx.now.mono.plus_ms(self.scrub_pause_ms(data.len() as u64)));
-                pointer.open(&data).map(|_| ())
+                pointer.open(&data).map(|_| ()).map_err(Trouble::Damaged)
             }
-            DiskResult::Failed(error) => Err(error.text),
+            DiskResult::Failed(error) => Err(Trouble::Unread(error.text)),
             _ => Ok(()),
         };
-        if let Err(reason) = opened {
+        if let Err(trouble) = opened {
             let name = cursor.key().unwrap_or_default().to_vec();
-            self.report_value_damage(cx, &name, pointer, reason);
+            self.report_value_damage(cx, &name, pointer, trouble);
         }
         cursor.advance();
     }

@@ -1,12 +1,17 @@
 //! The values of a merge: large ones are written to a value file, and those that stand in a condemned one are written anew.
 
-use super::merge::Merge;
+use super::cursor::{Cursor, Reading};
+use super::manifest::{Install, InstallKind};
+use super::merge::{Merge, Source};
 use super::pointer::Pointer;
 use super::purpose::MergeKind;
+use super::trouble::Trouble;
 use super::values::ValueWriter;
 use super::{Purpose, Store, StoreCx};
 use crate::io::{DiskOp, DiskResult};
+use alloc::boxed::Box;
 use alloc::string::String;
+use alloc::vec::Vec;
 use bytes::Bytes;
 
 /// Bytes read at a time of a file whose values are written anew.
@@ -23,7 +28,8 @@ impl Store {
         let is_barred = |number: u64| {
             let is_going = |number| self.installing_removes(number);
             let is_taken = merge.install.values.iter().any(|meta| meta.number == number);
-            is_taken || is_going(number) || other.is_some_and(|other| other.appends_to(number))
+            let is_broken = self.suspicion.values_broken.contains(&number);
+            is_broken || is_taken || is_going(number) || other.is_some_and(|other| other.appends_to(number))
         };
         let append = self.values.append(self.options.value_file_bytes, is_barred);
         merge.values = Some(append.unwrap_or_else(|| ValueWriter::create(self.take_file_number())));
@@ -63,13 +69,22 @@ impl Store {
                 }
                 DiskResult::Failed(error) => {
                     merge.condemned.remove(&pointer.file);
-                    self.report_value_damage(cx, &name, pointer, error.text);
+                    self.report_value_damage(cx, &name, pointer, Trouble::Unread(error.text));
                 }
                 _ => {}
             }
         }
         *self.merge_slot(kind) = Some(merge);
         self.make_piece(cx, kind);
+    }
+
+    /// R6: writes a damaged table anew, on its own level, without the blocks whose keys have been healed.
+    pub(super) fn start_mending(&mut self, cx: &mut StoreCx<'_>, level: usize, at: usize) {
+        let run = &self.levels.runs()[level];
+        let mut install = Install::new(InstallKind::Compaction);
+        install.removed = [run[at].meta.number].into();
+        let source = Source::Run(Box::new(Cursor::new(run, at, at + 1, Reading::Bulk)));
+        self.start_merge(cx, MergeKind::Compaction, install, [source].into(), level as u8, Vec::new());
     }
 
     /// A value to be written anew is damaged: its file stays as it is until the damage is repaired.
@@ -81,6 +96,6 @@ impl Store {
         reason: String,
     ) {
         merge.condemned.remove(&pointer.file);
-        self.report_value_damage(cx, &merge.next_key(), pointer, reason);
+        self.report_value_damage(cx, &merge.next_key(), pointer, Trouble::Damaged(reason));
     }
 }

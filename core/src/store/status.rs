@@ -122,6 +122,7 @@ impl Store {
     pub(super) fn forget_damage(&mut self, number: u64) {
         self.damaged.remove(&number);
         self.barred.remove(&number);
+        self.suspicion.forget_table(number);
         self.described.retain(|damage| damage.file.number != number);
     }
 

@@ -4,6 +4,7 @@ use super::codec::{Reader, put_varint};
 use super::entry::{self, Content, Rank};
 use super::log::{self, End, PAGE, Place, Segment};
 use super::{Lsn, wal_file};
+use crate::io::FileName;
 use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::string::String;
@@ -107,24 +108,49 @@ pub(super) struct Replayed {
     pub(super) last_group: u64,
     /// Whether a torn tail was cut.
     pub(super) torn: bool,
+    /// Acknowledged groups are missing or damaged: the file, and what was found. What is whole was shown all the same.
+    pub(super) damage: Option<(FileName, String)>,
 }
 
-/// Replays `segments`, in order of their numbers, from group `first` on: shows each change to `visit`, with its group.
+/// Replays `segments`, in order of their numbers, from group `first` on: shows each change to `visit`, with its group. Pages of another
+/// version of the format are an error; damage is told in `Replayed`. `is_short`: a segment is missing or truncated.
 pub(super) fn replay(
     segments: &[Segment],
     first: u64,
+    is_short: bool,
     mut visit: impl FnMut(u64, &[u8], Rank, &[u8]),
 ) -> Result<Replayed, String> {
     let used: Vec<&Segment> = segments.iter().filter(|segment| !segment.is_empty()).collect();
+    used.iter().try_for_each(|segment| segment.check_version())?;
+    let mut replayed = Replayed { last_group: first - 1, ..Replayed::default() };
+    if let Err((file, reason)) = replay_sound(segments, &used, first, &mut replayed, &mut visit) {
+        replayed.damage = Some((file, reason));
+        salvage(segments, &used, is_short, first, &mut visit);
+        // New groups come after everything that stands in the files.
+        let highest = used.iter().map(|segment| segment.last_group().max(segment.synced())).max();
+        replayed.last_group = replayed.last_group.max(highest.unwrap_or(0));
+    }
+    Ok(replayed)
+}
+
+/// The file in which acknowledged groups are damaged, and the reason.
+type Damage = (FileName, String);
+
+/// Replays a log without damage.
+fn replay_sound(
+    segments: &[Segment],
+    used: &[&Segment],
+    first: u64,
+    replayed: &mut Replayed,
+    visit: &mut impl FnMut(u64, &[u8], Rank, &[u8]),
+) -> Result<(), Damage> {
     for segment in segments.iter().filter(|segment| segment.is_empty() && segment.is_touched()) {
-        if segment.walk(u64::MAX, |_, _| Ok(()))?.1 == End::Damaged {
-            return Err(damage(segment.file, segment_start(&used, first)));
+        if segment.walk(u64::MAX, |_, _| Ok::<(), Damage>(()))?.1 == End::Damaged {
+            return Err(damage(segment.file, segment_start(used, first)));
         }
     }
     let synced = used.iter().map(|segment| segment.synced()).max().unwrap_or(0);
-    let mut replayed = Replayed { last_group: first - 1, torn: false };
     for (at, segment) in used.iter().enumerate() {
-        segment.check_version()?;
         if segment.follows().is_none_or(|follows| follows > replayed.last_group) {
             let earlier = used.get(at.wrapping_sub(1)).map_or(segment.file, |earlier| earlier.file);
             return Err(damage(earlier, replayed.last_group + 1));
@@ -132,7 +158,7 @@ pub(super) fn replay(
         // Groups that the next segment does not follow were cut by an earlier recovery.
         let limit = used.get(at + 1).and_then(|next| next.follows());
         let (last, end) = segment.walk(limit.unwrap_or(u64::MAX), |group, payload| {
-            if group < first { Ok(()) } else { replay_group(segment, group, payload, &mut visit) }
+            if group < first { Ok(()) } else { replay_group(segment, group, payload, visit) }
         })?;
         replayed.last_group = replayed.last_group.max(last);
         if limit.is_none() {
@@ -146,7 +172,31 @@ pub(super) fn replay(
         let file = used.last().map_or(wal_file(0), |segment| segment.file);
         return Err(damage(file, replayed.last_group + 1));
     }
-    Ok(replayed)
+    Ok(())
+}
+
+/// Shows what is whole in a damaged log. A group that an earlier recovery cut, and that nobody was told of, must not come
+/// back: where the segment behind does not say where it begins, only what is known to have been durable is taken.
+fn salvage(
+    segments: &[Segment],
+    used: &[&Segment],
+    is_short: bool,
+    first: u64,
+    visit: &mut impl FnMut(u64, &[u8], Rank, &[u8]),
+) {
+    for (at, segment) in used.iter().enumerate() {
+        let is_unreadable = |other: &Segment| other.is_empty() && other.is_touched();
+        let hides = segments.iter().any(|other| other.file > segment.file && is_unreadable(other));
+        let limit = match used.get(at + 1).and_then(|next| next.follows()) {
+            Some(follows) if follows <= segment.last_group() => follows,
+            None if !hides && !is_short => u64::MAX,
+            _ => segment.synced(),
+        };
+        segment.whole_groups(first, limit, |group, payload| {
+            // What does not decode is left out: its keys are suspect like all others.
+            let _undecodable = replay_group(segment, group, payload, visit);
+        });
+    }
 }
 
 /// The group with which a segment that does not say begins, as far as the others tell.
@@ -154,11 +204,8 @@ fn segment_start(used: &[&Segment], first: u64) -> u64 {
     used.iter().map(|segment| segment.synced() + 1).max().unwrap_or(first).max(first)
 }
 
-fn damage(file: crate::io::FileName, group: u64) -> String {
-    format!(
-        "{file}: commit group {group} was acknowledged and is missing or damaged; nothing has been changed; restore the \
-         file from a copy, or replace this node by one with a new id"
-    )
+fn damage(file: FileName, group: u64) -> Damage {
+    (file, format!("{file}: commit group {group} was acknowledged and is missing or damaged"))
 }
 
 fn replay_group(
@@ -166,7 +213,7 @@ fn replay_group(
     group: u64,
     payload: &[u8],
     visit: &mut impl FnMut(u64, &[u8], Rank, &[u8]),
-) -> Result<(), String> {
+) -> Result<(), Damage> {
     let mut reader = Reader(payload);
     while !reader.0.is_empty() {
         let mut next = || {

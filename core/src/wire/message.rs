@@ -2,7 +2,8 @@
 
 use crate::base::limits::{MAX_DRIFT_MS, PHASE_MS};
 use crate::base::{
-    Address, Epoch, Hlc, KeyOp, OpId, Record, RequestId, Slot, Stamp, StartNumber, WallTime, Wanted,
+    Address, Epoch, Hlc, KeyOp, OpId, Record, RecordKey, RequestId, Slot, Stamp, StartNumber, WallTime,
+    Wanted,
 };
 
 use alloc::vec::Vec;
@@ -145,6 +146,20 @@ pub enum Message {
         /// What is to be done.
         step: MarkStep,
     },
+    /// R6: a page of the records that a suspect replica may have lost. The receiver first raises its floor durably.
+    /// Answered by `Answer::Resynced` or `Refused`.
+    Resync {
+        /// Echoed in the answer.
+        request: RequestId,
+        /// The first key of the page.
+        from: RecordKey,
+        /// Whether that very key is behind the page.
+        exclusive: bool,
+        /// The end of the stretch; not part of it.
+        until: RecordKey,
+        /// Nothing above it has been acknowledged by the suspect and lost; at or below the sender's clock.
+        floor: Hlc,
+    },
 }
 
 /// A step of a round of G1, for one slot.
@@ -215,6 +230,17 @@ pub enum Answer {
     },
     /// G1: a step has been done.
     Marked(Marked),
+    /// R6: a page of what the answering replica holds, all of it durable.
+    Resynced {
+        /// In store order, tombstones included.
+        records: Vec<(RecordKey, Record)>,
+        /// Whether the end of the stretch was reached; else there is at least one record.
+        done: bool,
+        /// The highest floor of the stretch's slots.
+        floor: Stamp,
+        /// The watermarks T of the slots that have one (G1).
+        watermarks: Vec<(Slot, Stamp)>,
+    },
 }
 
 /// What came of a step of G1.
@@ -268,6 +294,8 @@ pub enum Refusal {
     NotServing,
     /// G2: the key holds nothing, and the record is at or below the slot's watermark, given here.
     BelowWatermark(Stamp),
+    /// R6: the replica may have lost what it knew of the key; it has no vote until it has been brought up again.
+    Suspect,
 }
 
 /// What came of a forwarded operation.
@@ -305,7 +333,8 @@ impl Message {
             | Self::Repair { request, .. }
             | Self::Forward { request, .. }
             | Self::Scan { request, .. }
-            | Self::Mark { request, .. } => Some(*request),
+            | Self::Mark { request, .. }
+            | Self::Resync { request, .. } => Some(*request),
             Self::Answer { .. } | Self::Ping { .. } | Self::Pong { .. } => None,
         }
     }
@@ -326,12 +355,18 @@ impl Message {
                 Answer::Found { ballot, .. }
                 | Answer::Refused(Refusal::Ballot(ballot) | Refusal::BelowWatermark(ballot))
                 | Answer::Marked(Marked::Closed { raised: ballot, .. }) => *ballot,
+                Answer::Resynced { records, floor, watermarks, .. } => {
+                    let ballots = records.iter().map(|(_, record)| record.ballot);
+                    let stamps = ballots.chain(watermarks.iter().map(|(_, upto)| *upto));
+                    stamps.max().unwrap_or_default().max(*floor)
+                }
                 _ => Stamp::ZERO,
             },
             Self::Mark { step, .. } => match step {
                 MarkStep::Close(upto) | MarkStep::Raise { upto, .. } => *upto,
                 MarkStep::Digest(range) | MarkStep::List(range) => range.upto.max(range.ignore),
             },
+            Self::Resync { floor, .. } => Stamp::upto(*floor),
             Self::Query { .. } | Self::Scan { .. } | Self::Ping { .. } | Self::Pong { .. } => Stamp::ZERO,
         }
     }
@@ -346,6 +381,7 @@ impl Message {
             | Self::Repair { key, record, .. } => key.len() + of_record(record),
             Self::Forward { key, op, .. } => key.len() + op.payload(),
             Self::Prepare { key, .. } | Self::Query { key, .. } => key.len(),
+            Self::Resync { from, until, .. } => from.key.len() + until.key.len(),
             Self::Answer { answer, .. } => match answer {
                 Answer::Promise { accepted: Some(record), .. }
                 | Answer::Found { record: Some(record), .. } => of_record(record),
@@ -354,6 +390,9 @@ impl Message {
                 }
                 Answer::Marked(Marked::Listed { entries, .. }) => {
                     entries.iter().map(|(key, _)| key.len()).sum()
+                }
+                Answer::Resynced { records, .. } => {
+                    records.iter().map(|(key, record)| key.key.len() + of_record(record)).sum()
                 }
                 _ => 0,
             },

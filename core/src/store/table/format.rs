@@ -118,9 +118,7 @@ impl Thrift {
 
 pub(super) fn damaged(number: u64, offset: u64) -> String {
     let file = FileName::new(FileKind::Table, number);
-    format!(
-        "{file}: damaged at byte {offset}; restore the file from a copy, or replace this node by one with a new id"
-    )
+    format!("{file}: damaged at byte {offset}")
 }
 
 /// A hash of a key that is the same for ever: multiply and fold by eight bytes, finished by splitmix64.
@@ -208,6 +206,17 @@ impl Footer {
         let crc = checksum(number, offset, &footer);
         footer.extend_from_slice(&crc);
         footer
+    }
+
+    /// Another version's footer, whole: not damage, and not for this program.
+    pub(in super::super) fn check_version(number: u64, len: u64, data: &[u8]) -> Result<(), String> {
+        let body = data.split_at_checked(FOOTER - 4).filter(|(body, crc)| {
+            body.starts_with(MAGIC) && checksum(number, len.saturating_sub(FOOTER as u64), body) == **crc
+        });
+        match body {
+            Some((body, _)) if body[MAGIC.len()] != VERSION => Self::decode(number, len, data).map(|_| ()),
+            _ => Ok(()),
+        }
     }
 
     /// Reads the last `FOOTER` bytes of a table of `len` bytes.

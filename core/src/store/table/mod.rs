@@ -222,11 +222,27 @@ impl Table {
 
     /// The stretch of keys that a block may hold: from its first key to that of the next block, or the table's last.
     pub(super) fn span(&self, at: BlockAt) -> (RecordKey, RecordKey) {
+        let (first, end) = self.stretch_of(at);
+        (super::entry::decode_key(&first), super::entry::decode_key(&end))
+    }
+
+    /// The same as encoded keys, the second excluded. A separator may be shorter than a slot's two bytes; zeros behind it
+    /// change nothing, since every key has them.
+    pub(super) fn stretch_of(&self, at: BlockAt) -> (Vec<u8>, Vec<u8>) {
+        let whole = |separator: &[u8]| {
+            let mut name = separator.to_vec();
+            name.resize(name.len().max(2), 0);
+            name
+        };
         let first = self.partitions.get(at.partition).map_or(&b""[..], |held| held.index.separator(at.block));
         let next = self.block_after(at);
-        let end = self.partitions.get(next.partition).map(|held| held.index.separator(next.block));
-        let first = if first.len() < 2 { &self.meta.first } else { first };
-        (super::entry::decode_key(first), super::entry::decode_key(end.unwrap_or(&self.meta.last)))
+        let end = self.partitions.get(next.partition).map(|held| whole(held.index.separator(next.block)));
+        let end = end.unwrap_or_else(|| {
+            let mut last = self.meta.last.to_vec();
+            last.push(0);
+            last
+        });
+        (whole(first), end)
     }
 
     /// Where the last block ends, if they lie one behind the other from the beginning of the file.

@@ -41,7 +41,7 @@ fn groups(file: FileName, data: &Bytes, (pages, within): (&'static str, &'static
         let place = Place { group, follows: 0, synced: group - 1 };
         let page = (all.len() / (pages_of(1) * 4096)) as u64;
         all.extend_from_slice(&encode_group(FileName::new(file.kind, SEED_FILE), page, place, payload));
-        Ok(())
+        Ok::<(), alloc::string::String>(())
     });
     walked.expect("a walk");
     if !all.is_empty() {

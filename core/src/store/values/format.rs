@@ -34,9 +34,7 @@ impl Pointer {
 }
 
 fn damaged(file: FileName, offset: u64) -> String {
-    format!(
-        "{file}: damaged at byte {offset}; restore the file from a copy, or replace this node by one with a new id"
-    )
+    format!("{file}: damaged at byte {offset}")
 }
 
 /// The first bytes of a value file.
@@ -49,6 +47,14 @@ pub(super) fn header(number: u64) -> Vec<u8> {
     let crc = checksum(number, 0, &header);
     header.extend_from_slice(&crc);
     header
+}
+
+/// Another version's header, whole: not damage, and not for this program.
+pub(in super::super) fn check_version(number: u64, data: &[u8]) -> Result<(), String> {
+    let whole = data.split_at_checked(HEADER - 4).filter(|(body, crc)| {
+        body.starts_with(MAGIC) && checksum(number, 0, body) == **crc && body[MAGIC.len()] != VERSION
+    });
+    whole.map_or(Ok(()), |_| check_header(number, data))
 }
 
 /// Whether a file begins as a value file of this number and version does.

@@ -10,7 +10,7 @@
 mod format;
 mod place;
 
-pub(super) use format::{HEADER, ValueWriter, check_header};
+pub(super) use format::{HEADER, ValueWriter, check_header, check_version};
 pub(super) use place::{Placed, Placing};
 
 use super::table::TableMeta;

@@ -7,7 +7,8 @@ use super::log::{self, Segment};
 use super::manifest::State;
 use super::purpose::MANIFEST;
 use super::table::{FOOTER, Footer, Table, TableMeta};
-use super::values::{HEADER, check_header};
+use super::values::{HEADER, check_header, check_version};
+use super::wal::Replayed;
 use super::{wal, wal_file};
 use crate::io::{DiskOp, DiskResult, FileInfo, FileKind, FileName};
 use alloc::boxed::Box;
@@ -112,6 +113,11 @@ pub(crate) struct StoreVerifier {
 /// What a table, or the whole node, is worth without a piece.
 const WILL_NOT_START: &str = "the node will not start: restore the file from a copy made at the same time as the others, or \
                               replace this node by one with a new id";
+
+/// R6: what a damaged file is worth that others hold copies of.
+const BROUGHT_AGAIN: &str = "the node starts without a vote on the keys concerned, and brings them again from a majority of the \
+                             other replicas; what no other replica holds needs the file from a copy made at the same time as \
+                             the others";
 
 impl StoreVerifier {
     /// Verifies `files`. `is_fresh`: the directory has no identity, and so must hold no data.
@@ -293,10 +299,10 @@ impl StoreVerifier {
             self.state.values.iter().map(|meta| (FileName::new(FileKind::Value, meta.number), meta.len));
         for (file, wanted) in tables.chain(segments).chain(values) {
             match self.len_of(file) {
-                None => findings.damage(file, None, "missing", WILL_NOT_START),
+                None => findings.damage(file, None, "missing", BROUGHT_AGAIN),
                 Some(len) if len < wanted => {
                     let what = format!("truncated: {len} of {wanted} bytes are there");
-                    findings.damage(file, Some(len), &what, WILL_NOT_START);
+                    findings.damage(file, Some(len), &what, BROUGHT_AGAIN);
                 }
                 Some(_) => {}
             }
@@ -305,10 +311,12 @@ impl StoreVerifier {
 
     fn on_footer(&mut self, meta: TableMeta, data: Result<Bytes, String>, findings: &mut Findings) {
         findings.files += 1;
+        let check = |data: &Bytes| Footer::check_version(meta.number, meta.len, data).is_err();
+        let is_other = data.as_ref().is_ok_and(check);
         let footer = data.and_then(|data| Footer::decode(meta.number, meta.len, &data));
         match footer {
             Ok(footer) => self.tasks.push_front(Task::Parts { meta, footer, data: Vec::new() }),
-            Err(reason) => table::damaged(findings, &meta, &reason),
+            Err(reason) => table::damaged(findings, &meta, &reason, is_other),
         }
     }
 
@@ -327,7 +335,7 @@ impl StoreVerifier {
         });
         match data {
             Ok(data) => parts.extend_from_slice(&data),
-            Err(reason) => return table::damaged(findings, &meta, &reason),
+            Err(reason) => return table::damaged(findings, &meta, &reason, false),
         }
         if footer.parts_at + (parts.len() as u64) < end {
             return self.tasks.push_front(Task::Parts { meta, footer, data: parts });
@@ -335,11 +343,11 @@ impl StoreVerifier {
         match Table::open(meta.clone(), &footer, &Bytes::from(parts)) {
             Ok(opened) => {
                 if opened.end_of_blocks() != Some(footer.parts_at) {
-                    table::damaged(findings, &meta, "its blocks do not lie one behind the other");
+                    table::damaged(findings, &meta, "its blocks do not lie one behind the other", false);
                 }
                 self.tasks.push_front(Task::Blocks(Box::new(TableCheck::new(Arc::new(opened)))));
             }
-            Err(reason) => table::damaged(findings, &meta, &reason),
+            Err(reason) => table::damaged(findings, &meta, &reason, false),
         }
     }
 
@@ -389,18 +397,21 @@ impl StoreVerifier {
             findings.damage(MANIFEST, None, &what, WILL_NOT_START);
         }
         for reason in segments.iter().filter_map(|segment| segment.check_foreign(first_group).err()) {
-            log_damage(findings, &segments, &reason);
+            log_damage(findings, &segments, &reason, WILL_NOT_START);
         }
         let named: Vec<Segment> = named.into_iter().cloned().collect();
         let mut records = 0;
-        match wal::replay(&named, first_group, |_, _, _, _| records += 1) {
+        match wal::replay(&named, first_group, false, |_, _, _, _| records += 1) {
+            Err(reason) => log_damage(findings, &segments, &reason, WILL_NOT_START),
+            Ok(Replayed { damage: Some((_, reason)), .. }) => {
+                log_damage(findings, &segments, &reason, BROUGHT_AGAIN);
+            }
             Ok(replayed) if replayed.torn => {
                 let file = named.last().map_or(wal_file(0), |segment| segment.file);
                 let what = "ends with a group that was never written whole";
                 findings.note(file, what, "nobody was told of it; the next start cuts it off");
             }
             Ok(_) => {}
-            Err(reason) => log_damage(findings, &segments, &reason),
         }
         findings.records += records;
     }
@@ -409,19 +420,20 @@ impl StoreVerifier {
 /// The header of a value file. The values are read with the tables that point to them.
 fn on_header(number: u64, data: Result<Bytes, String>, findings: &mut Findings) {
     findings.files += 1;
+    let is_other = data.as_ref().is_ok_and(|data| check_version(number, data).is_err());
     if let Err(reason) = data.and_then(|data| check_header(number, &data)) {
         let file = FileName::new(FileKind::Value, number);
         let what = reason.split(';').next().unwrap_or_default();
         let what = what.strip_prefix(&format!("{file}: ")).unwrap_or(what);
-        findings.damage(file, Some(0), what, WILL_NOT_START);
+        findings.damage(file, Some(0), what, if is_other { WILL_NOT_START } else { BROUGHT_AGAIN });
     }
 }
 
 /// Takes a reason of the log's recovery apart.
-fn log_damage(findings: &mut Findings, segments: &[Segment], reason: &str) {
+fn log_damage(findings: &mut Findings, segments: &[Segment], reason: &str, means: &str) {
     let named = segments.iter().map(|segment| segment.file);
     let file = named.into_iter().find(|file| reason.starts_with(&format!("{file}:"))).unwrap_or(wal_file(0));
     let what = reason.split(';').next().unwrap_or_default();
     let what = what.strip_prefix(&format!("{file}: ")).unwrap_or(what);
-    findings.damage(file, None, what, WILL_NOT_START);
+    findings.damage(file, None, what, means);
 }

@@ -5,7 +5,7 @@ use super::super::cursor::{Cursor, Reading, Step};
 use super::super::entry;
 use super::super::pointer::Pointer;
 use super::super::table::{Table, TableMeta, hash};
-use super::{Findings, WILL_NOT_START};
+use super::{BROUGHT_AGAIN, Findings, WILL_NOT_START};
 use crate::io::DiskOp;
 use alloc::format;
 use alloc::string::String;
@@ -14,12 +14,12 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 
 /// The table's head or tail: without it nothing of the table can be found.
-pub(super) fn damaged(findings: &mut Findings, meta: &TableMeta, reason: &str) {
+pub(super) fn damaged(findings: &mut Findings, meta: &TableMeta, reason: &str, is_other_version: bool) {
     let file = meta.file();
     let what = reason.split(';').next().unwrap_or_default();
     let what = what.strip_prefix(&format!("{file}: ")).unwrap_or(what);
     let offset = what.rsplit_once("at byte ").and_then(|(_, offset)| offset.parse().ok());
-    findings.damage(file, offset, what, WILL_NOT_START);
+    findings.damage(file, offset, what, if is_other_version { WILL_NOT_START } else { BROUGHT_AGAIN });
 }
 
 /// The walk through one table.
@@ -99,8 +99,9 @@ impl TableCheck {
         if let Err(what) = opened {
             let key = entry::decode_key(self.cursor.key().unwrap_or_default());
             let (slot, key) = (key.slot.0, key.key.escape_ascii());
-            let means =
-                format!("the value of {key} (slot {slot}) cannot be read here; its other replicas answer");
+            let means = format!(
+                "the value of {key} (slot {slot}) is suspect here, and brought again from its other replicas"
+            );
             findings.damage(pointer.name(), Some(pointer.offset), &what, &means);
         }
     }
@@ -113,7 +114,7 @@ impl TableCheck {
         let (first, last) = table.span(at);
         let offset = table.handle(at).map(|handle| handle.offset);
         let means = format!(
-            "keys from {} (slot {}) to {} (slot {}) of this table cannot be read here; the other replicas of these keys answer",
+            "keys from {} (slot {}) to {} (slot {}) of this table are suspect here, and brought again from the other replicas of these keys",
             first.key.escape_ascii(),
             first.slot.0,
             last.key.escape_ascii(),

@@ -1,0 +1,86 @@
+//! R6 as the node's host sees it: what is damaged, what is done about it, and what only the operator can decide.
+
+use super::Node;
+use crate::base::{RecordKey, Slot};
+use crate::io::{Outbox, Output};
+use crate::store::StoreEvent;
+use alloc::format;
+use alloc::string::String;
+
+/// What a node knows of damage, for metrics and invariants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SuspectProbe {
+    /// Suspect stretches of keys.
+    pub stretches: usize,
+    /// Slots in which they lie; with several shards, those of the other shards in between are counted too.
+    pub slots: usize,
+    /// Whether some cannot be healed because too few other replicas hold them.
+    pub stuck: bool,
+    /// Blocks of tables known to be damaged.
+    pub damaged_blocks: usize,
+}
+
+impl Node {
+    /// R6: what is suspect.
+    pub fn suspect_probe(&self) -> SuspectProbe {
+        let (stretches, slots) = self.store.suspect_extent();
+        let damaged_blocks = self.store.damaged_blocks();
+        SuspectProbe { stretches, slots, stuck: self.replica.is_stuck() && stretches > 0, damaged_blocks }
+    }
+
+    /// R6: whether the node has no vote on `key`.
+    pub fn is_suspect(&self, key: &bytes::Bytes) -> bool {
+        let slot = crate::rules::slots::slot_of(key);
+        let holds = self.table.replicas(slot).contains(&self.options.address.node);
+        holds && self.store.is_suspect(&RecordKey { slot, key: key.clone() })
+    }
+
+    /// Tells the operator of damage and of its end.
+    pub(super) fn tell_suspects(&mut self, event: &StoreEvent, out: &mut Outbox) {
+        let text = match event {
+            StoreEvent::Damaged { reason, is_suspect: false, .. } => {
+                format!("{reason}: this node does not answer for its keys until the disk gives it back")
+            }
+            StoreEvent::Damaged { first, last, reason, .. } => format!(
+                "{reason}: {} are suspect; this node has no vote on them until it has brought them again from a majority \
+                 of the other replicas, which it does by itself",
+                words(first, last)
+            ),
+            StoreEvent::Healed => match self.store.suspect_extent() {
+                (0, _) => "nothing is suspect any more: what was damaged has been brought again, and its files have \
+                           been replaced"
+                    .into(),
+                _ => return,
+            },
+            _ => return,
+        };
+        out.push(Output::Notice { text });
+    }
+
+    /// Says once that some keys wait for the operator.
+    pub(super) fn tell_stuck(&mut self, out: &mut Outbox) {
+        let is_stuck = self.suspect_probe().stuck;
+        if is_stuck && !self.told_stuck {
+            let (_, slots) = self.store.suspect_extent();
+            let text = format!(
+                "keys in {slots} slots are suspect, and too few other replicas hold them to bring them again: they stay \
+                 without a vote here. Restore the damaged files from a copy and start again, or accept the loss of what \
+                 only they held"
+            );
+            out.push(Output::Notice { text });
+        }
+        self.told_stuck = is_stuck;
+    }
+}
+
+fn words(first: &RecordKey, last: &RecordKey) -> String {
+    if first.slot.0 >= Slot::COUNT {
+        return "hints for other nodes, or watermarks".into();
+    }
+    if first.slot == last.slot {
+        return format!("keys of slot {}", first.slot.0);
+    }
+    // The end is not part of it; the slots above the users' are the shard's own.
+    let upto = last.slot.0 - u16::from(last.key.is_empty());
+    format!("keys of the slots {} to {}", first.slot.0, upto.min(Slot::COUNT - 1))
+}
