@@ -141,8 +141,8 @@ fn samples() -> Vec<(&'static str, Message)> {
 
 fn resynced() -> Answer {
     let records = vec![(RecordKey { slot: Slot(12_182), key: text("foo") }, record())];
-    let watermarks = vec![(Slot(12_182), stamp(900, 2))];
-    Answer::Resynced { records, done: false, floor: stamp(1_000, u16::MAX), watermarks }
+    let (floor, watermarks) = (stamp(1_000, u16::MAX), vec![(Slot(12_182), stamp(900, 2))]);
+    Answer::Resynced { records, done: false, floor, watermarks }
 }
 
 fn resync() -> Message {

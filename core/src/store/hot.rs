@@ -145,12 +145,7 @@ impl HotRecords {
         self.remove_where(|_, record| record.expires_at != 0);
     }
 
-    /// Forgets all.
-    pub(super) fn clear(&mut self) {
-        self.remove_where(|_, _| true);
-    }
-
-    fn remove_where(&mut self, goes: impl Fn(&[u8], &Record) -> bool) {
+    pub(super) fn remove_where(&mut self, goes: impl Fn(&[u8], &Record) -> bool) {
         for place in (0..self.frames.len()).rev() {
             if goes(&self.frames[place].name, &self.frames[place].record) {
                 self.take_out(place);

@@ -137,7 +137,7 @@ impl Merge {
     }
 
     /// Tables made so far.
-    fn tables(&self) -> impl Iterator<Item = FileName> {
+    pub(super) fn tables(&self) -> impl Iterator<Item = FileName> {
         let done = self.install.added.iter().map(|table| table.meta.file());
         done.chain(self.is_created.then(|| self.file()))
     }
@@ -588,16 +588,5 @@ impl Store {
             self.report_damage(cx, &table, at, trouble);
         }
         self.levels_changed = true;
-    }
-
-    /// Removes the files that a merge has made. What it appended to other value files says nothing.
-    fn remove_made(&mut self, cx: &mut StoreCx<'_>, merge: &Merge) {
-        let open = merge.values.iter().filter(|values| values.is_created).map(|values| values.number);
-        let values = merge.install.values.iter().map(|meta| meta.number).chain(open);
-        let made = values.filter(|number| !self.values.contains(*number));
-        let made = made.map(|number| FileName::new(FileKind::Value, number));
-        for file in merge.tables().chain(made).collect::<Vec<_>>() {
-            self.disk(cx, Purpose::Remove, DiskOp::Remove { file });
-        }
     }
 }

@@ -18,6 +18,7 @@ mod manifest;
 mod memtable;
 mod merge;
 mod options;
+mod page;
 mod pointer;
 mod purpose;
 mod reads;

@@ -265,7 +265,8 @@ impl Store {
             DiskResult::Failed(error) => Err(Trouble::Unread(error.text.clone())),
             _ => return,
         };
-        if !core::mem::take(&mut job.is_stale) && !self.take_read(cx, &mut job, data) {
+        let is_stale = core::mem::take(&mut job.is_stale);
+        if !is_stale && !self.take_read(cx, &mut job, data) {
             cx.events.push(StoreEvent::Unreadable { token });
             return self.after_read(cx);
         }
@@ -276,7 +277,7 @@ impl Store {
             tables.reverse();
             job.left = tables;
         }
-        if let Some(reading) = self.look_on(&mut job) {
+        if let Some(reading) = self.look_on(&mut job, is_stale) {
             job.reading = reading;
             return self.read_next(cx, token, job);
         }
@@ -335,7 +336,7 @@ impl Store {
     }
 
     /// Looks on in the tables that are left, as far as the cache reaches; what is to be read next.
-    fn look_on(&mut self, job: &mut GetJob) -> Option<Reading> {
+    fn look_on(&mut self, job: &mut GetJob, is_stale: bool) -> Option<Reading> {
         while let Some(table) = job.left.pop() {
             if is_beaten(&table, job.best.as_ref()) {
                 continue;
@@ -347,7 +348,8 @@ impl Store {
                 look(&mut self.cache, &table, &job.name, &mut job.best, at)
             {
                 // The block that has just come, and did not stay in the cache, is not read twice.
-                if let Reading::Block(of, block, _) = &job.reading
+                if !is_stale
+                    && let Reading::Block(of, block, _) = &job.reading
                     && (of.meta.number, *block) == (table.meta.number, at)
                 {
                     continue;
@@ -358,11 +360,13 @@ impl Store {
         find_value(&mut self.cache, &mut job.best).map(Reading::Value)
     }
 
-    /// Reads of single records under way begin anew.
-    pub(super) fn restart_gets(&mut self) {
+    /// Reads under way of records that are concerned begin anew.
+    pub(super) fn restart_gets(&mut self, is_concerned: impl Fn(&[u8]) -> bool) {
         self.version += 1;
         for job in self.reads.values_mut() {
-            if let ReadJob::Get(job) = job {
+            if let ReadJob::Get(job) = job
+                && is_concerned(&job.name)
+            {
                 job.restart();
             }
         }

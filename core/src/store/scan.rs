@@ -4,11 +4,12 @@ use super::cursor::{Cursor, Step};
 use super::entry::{self, Content, Rank};
 use super::levels::Run;
 use super::memtable::{Held, Memtable, Position};
+use super::page::Page;
 use super::pointer::Pointer;
 use super::table::{BlockAt, Table};
 use super::trouble::Trouble;
 use super::{Frozen, Lsn, Purpose, ReadJob, ReadToken, Store, StoreCx, StoreEvent};
-use crate::base::{Counter, Record, RecordKey, Slot};
+use crate::base::{Counter, RecordKey};
 use crate::io::{DiskOp, DiskResult};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
@@ -74,71 +75,6 @@ impl Edge {
 struct Pin {
     memtable: Arc<Memtable>,
     dropped: Vec<(u16, u64)>,
-}
-
-/// Values up to so many bytes of a page lie one behind the other in one piece of memory; larger ones have their own.
-const SMALL: usize = 512;
-
-/// The records of a page. Their keys, and their small values, share a piece of memory each: who keeps one keeps its like.
-#[derive(Debug, Clone, Default)]
-struct Page {
-    records: Vec<(RecordKey, Record)>,
-    keys: Vec<u8>,
-    values: Vec<u8>,
-    /// Where the key of each record ends, and its value, if that is a small one.
-    ends: Vec<(usize, Option<usize>)>,
-}
-
-impl Page {
-    fn of_at_most(limit: usize) -> Self {
-        const AT_ONCE: usize = 128;
-        Self { records: Vec::with_capacity(limit.min(AT_ONCE)), ..Self::default() }
-    }
-
-    fn len(&self) -> usize {
-        self.records.len()
-    }
-
-    fn push(&mut self, name: &[u8], mut record: Record, value: Option<&[u8]>, owner: Option<&Bytes>) {
-        let (slot, key) = name.split_at_checked(2).unwrap_or_default();
-        self.keys.extend_from_slice(key);
-        let mut value_end = None;
-        match value {
-            Some(value) if value.len() <= SMALL => {
-                self.values.extend_from_slice(value);
-                value_end = Some(self.values.len());
-            }
-            Some(value) => record.value = Some(entry::shown(value, owner)),
-            None => {}
-        }
-        self.ends.push((self.keys.len(), value_end));
-        self.records.push((RecordKey { slot: Slot(entry::slot_of(slot)), key: Bytes::new() }, record));
-    }
-
-    /// The records, whole; without those with these numbers.
-    fn take(self, unread: &BTreeSet<usize>) -> Vec<(RecordKey, Record)> {
-        let (keys, values, mut records) = (Bytes::from(self.keys), Bytes::from(self.values), self.records);
-        let (mut key_at, mut value_at) = (0, 0);
-        for ((key, record), (key_end, value_end)) in records.iter_mut().zip(self.ends) {
-            key.key = keys.slice(key_at..key_end);
-            key_at = key_end;
-            if let Some(value_end) = value_end {
-                record.value = Some(values.slice(value_at..value_end));
-                value_at = value_end;
-            }
-        }
-        for number in unread.iter().rev() {
-            records.remove(*number);
-        }
-        records
-    }
-
-    /// The key of a record in store order.
-    fn key(&self, number: usize) -> RecordKey {
-        let at = number.checked_sub(1).map_or(0, |before| self.ends[before].0);
-        let key = Bytes::copy_from_slice(&self.keys[at..self.ends[number].0]);
-        RecordKey { slot: self.records[number].0.slot, key }
-    }
 }
 
 /// An entry at the head of a source.

@@ -8,7 +8,7 @@ use super::purpose::MergeKind;
 use super::trouble::Trouble;
 use super::values::ValueWriter;
 use super::{Purpose, Store, StoreCx};
-use crate::io::{DiskOp, DiskResult};
+use crate::io::{DiskOp, DiskResult, FileKind, FileName};
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -85,6 +85,17 @@ impl Store {
         install.removed = [run[at].meta.number].into();
         let source = Source::Run(Box::new(Cursor::new(run, at, at + 1, Reading::Bulk)));
         self.start_merge(cx, MergeKind::Compaction, install, [source].into(), level as u8, Vec::new());
+    }
+
+    /// Removes the files that a merge has made. What it appended to other value files says nothing.
+    pub(super) fn remove_made(&mut self, cx: &mut StoreCx<'_>, merge: &Merge) {
+        let open = merge.values.iter().filter(|values| values.is_created).map(|values| values.number);
+        let values = merge.install.values.iter().map(|meta| meta.number).chain(open);
+        let made = values.filter(|number| !self.values.contains(*number));
+        let made = made.map(|number| FileName::new(FileKind::Value, number));
+        for file in merge.tables().chain(made).collect::<Vec<_>>() {
+            self.disk(cx, Purpose::Remove, DiskOp::Remove { file });
+        }
     }
 
     /// A value to be written anew is damaged: its file stays as it is until the damage is repaired.

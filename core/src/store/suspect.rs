@@ -416,8 +416,8 @@ impl Store {
             return;
         };
         // What was read before may have stood in what was damaged: the files show something else now.
-        self.hot.clear();
-        self.restart_gets();
+        self.hot.remove_where(|name, _| cleared.has(name));
+        self.restart_gets(|name| cleared.has(name));
         self.suspicion.spans.remove_all(&cleared);
         self.suspicion.healed.remove_all(&cleared);
         if self.suspicion.spans.is_empty() {

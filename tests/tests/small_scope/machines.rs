@@ -98,7 +98,7 @@ impl ReplicaMachine {
             ..StoreOptions::default()
         };
         let (store, disk) = (Store::new(options), Disk::default());
-        let replica = Replica::new(ANY, promises_max, Stamp::ZERO);
+        let replica = Replica::new(address(ANY), promises_max, Stamp::ZERO);
         let counters = Counters::default();
         let mut machine = Self { promises_max, replica, store, disk, requests: 0, counters };
         machine.call(ground, Hlc(0), |_, rx| {
@@ -123,7 +123,7 @@ impl ReplicaMachine {
     pub fn crash(&mut self, ground: &Ground) -> Vec<Packet> {
         let used = self.promised(ground).max(self.held(ground).map_or(Stamp::ZERO, |(ballot, _)| ballot));
         let floor = if used == Stamp::ZERO { Stamp::ZERO } else { Stamp::upto(used.hlc) };
-        self.replica = Replica::new(ANY, self.promises_max, floor);
+        self.replica = Replica::new(address(ANY), self.promises_max, floor);
         Vec::new()
     }
 
