@@ -144,7 +144,6 @@ fn resynced() -> Answer {
     let (floor, watermarks) = (stamp(1_000, u16::MAX), vec![(Slot(12_182), stamp(900, 2))]);
     Answer::Resynced { records, done: false, floor, watermarks }
 }
-
 fn resync() -> Message {
     let (from, until) = (RecordKey { slot: Slot(12_182), key: text("a") }, RecordKey::start_of(Slot(12_438)));
     Message::Resync { request: RequestId(9), from, exclusive: true, until, floor: Hlc::from_ms(1_000) }

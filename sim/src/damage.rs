@@ -174,10 +174,16 @@ impl World {
     pub(crate) fn watch_suspects(&mut self, node: usize) {
         let machine = &mut self.machines[node];
         let Some(core) = &machine.node else { return };
-        let stretches = core.suspect_probe().stretches;
-        if stretches > 0 {
-            let name = NodeId(node as u16 + 1);
+        let name = NodeId(node as u16 + 1);
+        let is_any = core.suspect_probe().stretches > 0;
+        if is_any {
             self.monitor.on_suspect(name, |key| core.is_suspect(key));
+        }
+        if machine.ready
+            && (is_any || self.suspects.concerns(name))
+            && let Err(broken) = self.suspects.look(name, core)
+        {
+            self.failure.get_or_insert(broken);
         }
     }
 }

@@ -34,6 +34,7 @@ impl World {
             self.meet("all_nodes_down");
         }
         self.monitor.on_crash(NodeId(node as u16 + 1));
+        self.suspects.on_crash(NodeId(node as u16 + 1));
         self.push(down_ms * MS, Event::Restart { node });
         let broken: Vec<usize> = self
             .requests

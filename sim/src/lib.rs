@@ -21,6 +21,7 @@ pub mod scenario;
 pub mod shrink;
 pub mod situations;
 pub mod strolls;
+mod suspects;
 pub mod walks;
 mod watermarks;
 pub mod world;

@@ -26,6 +26,9 @@ impl World {
         if let Err(broken) = self.monitor.on_send(ids.0, ids.1, &envelope, ceiling, is_suspect) {
             self.failure.get_or_insert(broken);
         }
+        if let Err(broken) = self.suspects.on_send(ids.0, ids.1, &envelope, core) {
+            self.failure.get_or_insert(broken);
+        }
         let acked = matches!(envelope.body, Message::Answer { answer: Answer::Accepted { .. }, .. });
         self.transmit(from, to, envelope);
         if let (true, Some((left, down_ms))) = (acked, self.machines[from].crash_after_ack) {
@@ -92,6 +95,9 @@ impl World {
         if !self.machines[to].paused && self.machines[to].ready {
             let node = self.machines[to].node.as_ref();
             let peek = |key: &bytes::Bytes| node.and_then(|node| node.peek(key));
+            if let Some(node) = node {
+                self.suspects.on_delivery(NodeId(to as u16 + 1), &envelope, node);
+            }
             // A hint that is shown may be delivered, and gone, the next time.
             let of_hints = matches!(&envelope.body, samara_core::wire::Message::Query { key, .. }
                 if node.is_some_and(|node| !node.is_replica_of(key)));

@@ -9,6 +9,7 @@ use crate::order::{self, Witness};
 use crate::plan::Plan;
 use crate::random::Stream;
 use crate::situations::Situations;
+use crate::suspects::Suspects;
 use samara_check::history::{Answer, Outcome};
 use samara_core::base::{ClusterId, Config, Epoch, Instant, Member, NodeId, Reply, Request, Stamp, Ticket};
 use samara_core::io::{DiskResult, Input, Outbox, Output, Tag};
@@ -97,6 +98,7 @@ pub struct World {
     /// What chance does on each link: of its own, so that a message less on one does not shift the others.
     pub(crate) network: Vec<Vec<Stream>>,
     pub(crate) monitor: Monitor,
+    pub(crate) suspects: Suspects,
     /// What the clients saw, with the versions that answers named.
     pub(crate) witnesses: Vec<Witness>,
     pub(crate) situations: Situations,
@@ -132,6 +134,7 @@ impl World {
         let members = (0..plan.nodes).map(member).collect();
         let config =
             Config { cluster: ClusterId(1), epoch: Epoch(1), members, replication: plan.replication };
+        let keys = (0..plan.keys).flat_map(|n| [format!("key{n}").into(), format!("counter{n}").into()]);
         let machines = (0..plan.nodes).map(|node| Machine::new(&plan, node, &config)).collect();
         let stream = |from, to| Stream::new(plan.seed, "network", from << 32 | to);
         let links = vec![vec![Link::default(); plan.nodes as usize]; plan.nodes as usize];
@@ -148,6 +151,7 @@ impl World {
                 .map(|from| (0..plan.nodes).map(|to| stream(from, to)).collect())
                 .collect(),
             monitor: Monitor::new(&config),
+            suspects: Suspects::new(&config, keys),
             witnesses: Vec::new(),
             situations: Situations::new(),
             failure: None,

@@ -35,6 +35,19 @@ impl Node {
         holds && self.store.is_suspect(&RecordKey { slot, key: key.clone() })
     }
 
+    /// R6: whether the node has no vote on `key`, and a crash changes nothing about that.
+    pub fn is_suspect_for_ever(&self, key: &bytes::Bytes) -> bool {
+        self.store
+            .is_suspect_durably(&RecordKey { slot: crate::rules::slots::slot_of(key), key: key.clone() })
+    }
+
+    /// R6: whether the node has no vote on some key of a slot that it holds.
+    pub fn is_slot_suspect(&self, slot: Slot) -> bool {
+        let holds = slot.0 < Slot::COUNT && self.table.replicas(slot).contains(&self.options.address.node);
+        let next = Slot(slot.0.saturating_add(1));
+        holds && self.store.is_any_suspect(&RecordKey::start_of(slot), &RecordKey::start_of(next))
+    }
+
     /// Tells the operator of damage and of its end.
     pub(super) fn tell_suspects(&mut self, event: &StoreEvent, out: &mut Outbox) {
         let text = match event {

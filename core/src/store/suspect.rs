@@ -151,6 +151,14 @@ impl Store {
         self.suspicion.spans.has(&name)
     }
 
+    /// Whether `key` is suspect, and would be after a crash at this moment.
+    pub fn is_suspect_durably(&self, key: &RecordKey) -> bool {
+        self.is_suspect(key)
+            && self.suspicion.clearing.is_none()
+            && !self.suspicion.is_dirty
+            && !self.suspicion.is_installing
+    }
+
     /// Whether any key from `from` up to `until` (excluded) is suspect.
     pub fn is_any_suspect(&self, from: &RecordKey, until: &RecordKey) -> bool {
         if self.suspicion.spans.is_empty() {
