@@ -226,7 +226,10 @@ impl Store {
         if !self.levels.all().any(|live| live.meta.number == number) {
             return;
         }
-        self.barred.insert(number, cx.now.mono.plus_ms(BARRED_MS));
+        // Merges leave out what is healed.
+        if !(self.is_block_damaged(table, at) && self.is_block_healed(table, at)) {
+            self.barred.insert(number, cx.now.mono.plus_ms(BARRED_MS));
+        }
         let is_new = self.damaged.entry(number).or_default().insert(at);
         let (low, high) = table.stretch_of(at);
         let is_damage = self.suspicion.is_damage(cx.now.mono, Place::Block(number, at), &trouble);
