@@ -59,6 +59,9 @@ impl World {
             FaultKind::CrashAfterAck { node, nth, down_ms } => {
                 self.machines[node as usize].crash_after_ack = Some((nth, down_ms));
             }
+            FaultKind::CrashAfterForward { node, nth, down_ms } => {
+                self.machines[node as usize].crash_after_forward = Some((nth, down_ms));
+            }
             FaultKind::CrashAll { down_ms } => {
                 (0..self.machines.len()).for_each(|node| self.crash(node, down_ms));
             }
@@ -186,7 +189,7 @@ impl World {
             let machine = &mut self.machines[node];
             machine.clock.heal();
             (machine.crash_at_disk, machine.crash_after_ack) = (None, None);
-            machine.damage_after_ack = None;
+            (machine.damage_after_ack, machine.crash_after_forward) = (None, None);
             self.heal_disk(node);
             self.resume(node);
             if self.machines[node].node.is_none() {

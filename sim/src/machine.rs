@@ -39,6 +39,7 @@ pub(crate) struct Machine {
     pub(crate) timer_at: u64,
     pub(crate) crash_at_disk: Option<(u64, u64)>,
     pub(crate) crash_after_ack: Option<(u64, u64)>,
+    pub(crate) crash_after_forward: Option<(u64, u64)>,
     /// The same, with damage of what was acknowledged.
     pub(crate) damage_after_ack: Option<(u64, u64)>,
     pub(crate) breakage: Breakage,
@@ -104,6 +105,7 @@ impl Machine {
             timer_at: u64::MAX,
             crash_at_disk: None,
             crash_after_ack: None,
+            crash_after_forward: None,
             damage_after_ack: None,
             breakage: Breakage::default(),
             impaired: false,

@@ -201,7 +201,7 @@ fn run_scenarios(run: &Run) -> Result<bool, String> {
             println!("seed {seed:#x} of {name} failed: {reason}\n  repeat it: {command}");
             failures.push(serde_json::json!({ "seed": seed, "reason": reason, "command": command }));
         }
-        let missing = if scenario.swarm && seeds.len() as u64 >= batch::SITUATIONS_FROM {
+        let missing = if scenario.name == "swarm" && seeds.len() as u64 >= batch::SITUATIONS_FROM {
             batch.missing()
         } else if seeds.len() as u64 >= batch::DEMANDS_FROM {
             let demands = scenario.demands.iter().map(String::as_str);

@@ -30,7 +30,15 @@ impl World {
             self.failure.get_or_insert(broken);
         }
         let acked = matches!(envelope.body, Message::Answer { answer: Answer::Accepted { .. }, .. });
+        let forwarded = matches!(envelope.body, Message::Answer { answer: Answer::Forwarded(_), .. });
         self.transmit(from, to, envelope);
+        if let (true, Some((left, down_ms))) = (forwarded, self.machines[from].crash_after_forward) {
+            self.machines[from].crash_after_forward = (left > 1).then_some((left - 1, down_ms));
+            if left <= 1 {
+                self.meet("crashed_after_forward");
+                self.crash(from, down_ms);
+            }
+        }
         if let (true, Some((left, down_ms))) = (acked, self.machines[from].crash_after_ack) {
             self.machines[from].crash_after_ack = Some((left.saturating_sub(1), down_ms));
             if left <= 1 {

@@ -146,6 +146,15 @@ pub enum FaultKind {
         /// Milliseconds until it is started again.
         down_ms: u64,
     },
+    /// The power fails right after the node's n-th answer to a forwarded operation from then on.
+    CrashAfterForward {
+        /// Node.
+        node: u64,
+        /// Which answer.
+        nth: u64,
+        /// Milliseconds until it is started again.
+        down_ms: u64,
+    },
     /// All nodes lose their power.
     CrashAll {
         /// Milliseconds until they are started again.
@@ -424,7 +433,7 @@ fn what(mix: &Mix, random: &mut Stream) -> What {
 
 fn faults(scenario: &Scenario, plan: &Plan, span_ms: u64, storms: u64, random: &mut Stream) -> Vec<Fault> {
     let faults = &scenario.faults;
-    let kinds: [([u64; 2], usize); 20] = [
+    let kinds: [([u64; 2], usize); 21] = [
         (faults.crash, 0),
         (faults.crash_at_disk, 1),
         (faults.crash_after_ack, 2),
@@ -445,6 +454,7 @@ fn faults(scenario: &Scenario, plan: &Plan, span_ms: u64, storms: u64, random: &
         (faults.lost_write, 17),
         (faults.misdirected_write, 18),
         (faults.damage_after_ack, 19),
+        (faults.crash_after_forward, 20),
     ];
     let mut drawn = Vec::new();
     let possible: Vec<usize> =
@@ -476,6 +486,7 @@ fn fault(kind: usize, plan: &Plan, long_ms: [u64; 2], random: &mut Stream) -> Fa
         0 => FaultKind::Crash { node, down_ms },
         1 => FaultKind::CrashAtDisk { node, nth: random.between(1, 40), down_ms },
         2 => FaultKind::CrashAfterAck { node, nth: random.between(1, 20), down_ms },
+        20 => FaultKind::CrashAfterForward { node, nth: random.between(1, 2), down_ms: down_ms.min(50) },
         3 => FaultKind::CrashAll { down_ms },
         4 => FaultKind::Pause { node, ms },
         5 | 6 => {

@@ -117,6 +117,8 @@ pub struct Faults {
     pub crash_at_disk: [u64; 2],
     /// A node loses its power just after it acknowledged something.
     pub crash_after_ack: [u64; 2],
+    /// A node loses its power just after it answered a forwarded operation.
+    pub crash_after_forward: [u64; 2],
     /// All nodes lose their power.
     pub crash_all: [u64; 2],
     /// A node stands still and goes on.

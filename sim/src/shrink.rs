@@ -213,6 +213,7 @@ fn with_nodes(plan: &Plan, nodes: u64) -> Plan {
         FaultKind::Crash { node, .. }
         | FaultKind::CrashAtDisk { node, .. }
         | FaultKind::CrashAfterAck { node, .. }
+        | FaultKind::CrashAfterForward { node, .. }
         | FaultKind::Pause { node, .. }
         | FaultKind::ClockStep { node, .. }
         | FaultKind::ClockFreeze { node, .. }

@@ -7,10 +7,11 @@ use std::collections::BTreeMap;
 pub type Situations = BTreeMap<&'static str, u64>;
 
 /// Situations of the simulated world, beside the counters of the core.
-pub const OF_THE_WORLD: [&str; 20] = [
+pub const OF_THE_WORLD: [&str; 21] = [
     "crashed",
     "crashed_at_disk",
     "crashed_after_ack",
+    "crashed_after_forward",
     "sectors_lost",
     "write_torn",
     "message_lost",

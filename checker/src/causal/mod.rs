@@ -4,7 +4,7 @@
 //! writes x and must be seen by a reader of x, and yet is not what it reads, was overwritten: it stands before what is read
 //! (Biswas and Enea, "On the complexity of checking transactional consistency", 2019; Bouajjani, Enea, Guerraoui and Hamza,
 //! "On verifying causal consistency", 2017). The history is at the level when this order has no cycle. Cost: about n for each session that is
-//! active at a time, by clocks that share what they have in common ([`walk`]).
+//! active at a time, by clocks that share what they have in common (`walk`).
 
 mod clock;
 mod graph;

@@ -8,7 +8,7 @@
 //! | [`Format::EtcdLog`] | lines of text `INFO jepsen.util - PROCESS<TAB>:TYPE<TAB>:F<TAB>VALUE`, as Porcupine's tests hold |
 //! | [`Format::Awdit`] | transactions as lines `w KEY VALUE`, `r KEY VALUE`; `-----` ends one, `=====` ends a session |
 //!
-//! Files are read from front to back in pieces; only the operations stay in memory, or even these only until they are decided ([`window`]).
+//! Files are read from front to back in pieces; only the operations stay in memory, or even these only until they are decided (`window`).
 
 mod awdit;
 mod builder;
