@@ -307,7 +307,9 @@ fn a_scan_pages_through_all_live_keys_once() {
     for i in 0..250 {
         cluster.ask(0, Level::Strong, &format!("k{i}"), set("v")).expect("a write");
     }
-    cluster.ask(0, Level::Strong, "k7", KeyOp::Delete { want_old: false }).expect("a delete");
+    cluster
+        .ask(0, Level::Strong, "k7", KeyOp::Delete { when: When::Always, want_old: false })
+        .expect("a delete");
     let mut found = Vec::new();
     let mut next = Some((Slot(0), None));
     while let Some((slot, after)) = next {
@@ -348,7 +350,9 @@ fn a_range_is_walked_in_either_order_with_pages_of_any_size() {
     for key in &keys {
         cluster.ask(0, Level::Strong, key, set(key.clone())).expect("a write");
     }
-    cluster.ask(0, Level::Strong, "k20", KeyOp::Delete { want_old: false }).expect("a delete");
+    cluster
+        .ask(0, Level::Strong, "k20", KeyOp::Delete { when: When::Always, want_old: false })
+        .expect("a delete");
     let live: Vec<&String> = keys.iter().filter(|key| *key != "k20").collect();
     let tag = samara_core::rules::slots::slot_of(b"{t}");
     let table = [
@@ -428,7 +432,7 @@ fn a_full_disk_acknowledges_no_write_and_still_reads() {
     cluster.ask(0, Level::Strong, "again", set("w")).expect("there is room again");
 }
 
-const DELETE: KeyOp = KeyOp::Delete { want_old: false };
+const DELETE: KeyOp = KeyOp::Delete { when: When::Always, want_old: false };
 
 impl Cluster {
     fn node(&self, at: usize) -> &Node {

@@ -130,31 +130,26 @@ proptest! {
     }
 }
 
+fn value() -> impl Strategy<Value = Bytes> {
+    proptest::sample::select(vec!["", "1", "2", "-7", "abc", "9223372036854775807"]).prop_map(Bytes::from)
+}
+
+fn condition() -> impl Strategy<Value = When> {
+    prop_oneof![Just(When::Always), Just(When::Absent), Just(When::Present), value().prop_map(When::Equals)]
+}
+
 /// An operation with small values, so that conditions hold now and then.
 fn any_op() -> impl Strategy<Value = KeyOp> {
-    let value = || {
-        proptest::sample::select(vec!["", "1", "2", "-7", "abc", "9223372036854775807"]).prop_map(Bytes::from)
-    };
     let expiry = prop_oneof![
         Just(Expiry::Clear),
         Just(Expiry::Keep),
         (0..3_000_u64).prop_map(Expiry::At),
         (0..500_u64).prop_map(Expiry::After)
     ];
-    let when = prop_oneof![
-        Just(When::Always),
-        Just(When::Absent),
-        Just(When::Present),
-        value().prop_map(When::Equals)
-    ];
     prop_oneof![
-        (value(), expiry, when, any::<bool>()).prop_map(|(value, expiry, when, want_old)| KeyOp::Set {
-            value,
-            expiry,
-            when,
-            want_old
-        }),
-        any::<bool>().prop_map(|want_old| KeyOp::Delete { want_old }),
+        (value(), expiry, condition(), any::<bool>())
+            .prop_map(|(value, expiry, when, want_old)| KeyOp::Set { value, expiry, when, want_old }),
+        (condition(), any::<bool>()).prop_map(|(when, want_old)| KeyOp::Delete { when, want_old }),
         (-3..3_i64).prop_map(KeyOp::Add),
         value().prop_map(KeyOp::Append),
         (0..6_u32, value()).prop_map(|(offset, data)| KeyOp::SetRange { offset, data }),
@@ -175,16 +170,16 @@ impl Plain {
             *self = Self::default();
         }
         let was = self.value.clone();
+        let holds = |when: &When| match when {
+            When::Always => true,
+            When::Absent => was.is_none(),
+            When::Present => was.is_some(),
+            When::Equals(wanted) => was.as_deref() == Some(&wanted[..]),
+            When::Version(_) => unreachable!("plain values have no versions"),
+        };
         match op {
             KeyOp::Set { value, expiry, when, .. } => {
-                let holds = match when {
-                    When::Always => true,
-                    When::Absent => was.is_none(),
-                    When::Present => was.is_some(),
-                    When::Equals(wanted) => was.as_deref() == Some(&wanted[..]),
-                    When::Version(_) => unreachable!("plain values have no versions"),
-                };
-                if !holds {
+                if !holds(when) {
                     return false;
                 }
                 let expires_at = match expiry {
@@ -197,9 +192,12 @@ impl Plain {
                 *self = if dead { Self::default() } else { Self { value: Some(value.to_vec()), expires_at } };
                 true
             }
-            KeyOp::Delete { .. } => {
-                *self = Self::default();
-                was.is_some()
+            KeyOp::Delete { when, .. } => {
+                let changes = was.is_some() && holds(when);
+                if changes {
+                    *self = Self::default();
+                }
+                changes
             }
             KeyOp::Add(delta) => {
                 let text = was.map_or_else(|| Ok("0".into()), String::from_utf8).unwrap_or_default();

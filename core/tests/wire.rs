@@ -161,7 +161,7 @@ fn operations() -> Vec<KeyOp> {
         set(Expiry::At(9), When::Present),
         set(Expiry::After(9), When::Equals(text("old"))),
         set(Expiry::Clear, When::Version(stamp(1_000, 3))),
-        KeyOp::Delete { want_old: true },
+        KeyOp::Delete { when: When::Always, want_old: true },
         KeyOp::Add(-5),
         KeyOp::AddFloat(text("0.5")),
         KeyOp::Append(data.clone()),

@@ -274,7 +274,7 @@ fn ask(what: What, unique: Bytes, expected: Bytes) -> (Function, KeyOp) {
             let function = Function::Cas { old: expected.to_vec(), new: unique.to_vec() };
             (function, set(&unique, Expiry::Clear, When::Equals(expected)))
         }
-        What::Delete => (Function::Delete, KeyOp::Delete { want_old: false }),
+        What::Delete => (Function::Delete, KeyOp::Delete { when: When::Always, want_old: false }),
         What::Incr => (Function::Incr(1), KeyOp::Add(1)),
         What::Append => (Function::Append(unique.to_vec()), KeyOp::Append(unique)),
     }

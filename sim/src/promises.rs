@@ -53,23 +53,26 @@ fn tells(witness: &Witness) -> bool {
 
 /// Durability, no resurrection: what was acknowledged or seen before an operation began is seen by it, or something newer. That
 /// a key holds nothing up to a watermark (G2) is no version: a replica that has not raised it yet still names the deletion
-/// below it. But no value at or below a watermark is ever seen again.
+/// below it. But no value at or below a watermark is ever seen again, once it was there: a write of unknown outcome whose
+/// first ballots fell below the watermark may still be chosen above it (C2), and keeps its version then.
 fn in_time(key: &str, witnesses: &[&Witness]) -> Result<(), String> {
     let mut ended: Vec<&Witness> = witnesses.to_vec();
     ended.sort_by_key(|witness| witness.operation.ret);
     let mut begun: Vec<&Witness> = witnesses.iter().copied().filter(|witness| tells(witness)).collect();
     begun.sort_by_key(|witness| witness.operation.call);
-    let (mut next, mut newest, mut watermark) = (0, None::<&Witness>, None::<&Witness>);
+    let known = first_known(witnesses);
+    let (mut next, mut newest, mut watermarks) = (0, None::<&Witness>, Vec::new());
     for later in begun {
         while ended.get(next).is_some_and(|earlier| earlier.operation.ret < later.operation.call) {
-            let is_bound = ended[next].version.is_some_and(Stamp::is_bound);
-            let highest = if is_bound { &mut watermark } else { &mut newest };
-            if highest.is_none_or(|highest| ended[next].version > highest.version) {
-                *highest = Some(ended[next]);
+            if ended[next].version.is_some_and(Stamp::is_bound) {
+                watermarks.push(ended[next]);
+            } else if newest.is_none_or(|newest| ended[next].version > newest.version) {
+                newest = Some(ended[next]);
             }
             next += 1;
         }
-        let collected = watermark.filter(|_| has_value(&later.operation));
+        let was_there = |gone: &&Witness| known[&later.version] < gone.operation.call;
+        let collected = watermarks.iter().copied().filter(|_| has_value(&later.operation)).filter(was_there);
         if let Some(newest) =
             newest.into_iter().chain(collected).find(|newest| newest.version > later.version)
         {
@@ -88,6 +91,16 @@ fn in_time(key: &str, witnesses: &[&Witness]) -> Result<(), String> {
     Ok(())
 }
 
+/// When each version was first named to anybody.
+fn first_known(witnesses: &[&Witness]) -> BTreeMap<Option<Stamp>, u64> {
+    let mut known = BTreeMap::new();
+    for witness in witnesses {
+        let first = known.entry(witness.version).or_insert(u64::MAX);
+        *first = witness.operation.ret.min(*first);
+    }
+    known
+}
+
 /// T1: once a strong operation saw a version's value expired, none that begins later sees it. A read of the very round that made
 /// the version may have seen it before its value was there (C7): such a read began before anybody had an answer of that version.
 fn expired_for_good(key: &str, witnesses: &[&Witness]) -> Result<(), String> {
@@ -97,11 +110,7 @@ fn expired_for_good(key: &str, witnesses: &[&Witness]) -> Result<(), String> {
             && matches!(&witness.operation.outcome, Outcome::Ok(Answer::Value(value)) if value.is_some() == present)
     };
     let mut gone: BTreeMap<Option<Stamp>, &Witness> = BTreeMap::new();
-    let mut made: BTreeMap<Option<Stamp>, u64> = BTreeMap::new();
-    for witness in witnesses {
-        let first = made.entry(witness.version).or_insert(u64::MAX);
-        *first = witness.operation.ret.min(*first);
-    }
+    let made = first_known(witnesses);
     let is_later = |witness: &Witness| made[&witness.version] < witness.operation.call;
     for witness in witnesses.iter().filter(|witness| read(witness, false) && is_later(witness)) {
         let first = gone.entry(witness.version).or_insert(witness);
@@ -237,13 +246,17 @@ mod tests {
 
     #[test]
     fn what_was_collected_stays_away_but_its_deletion_may_be_named() {
-        let mut nothing = witness(1, "k", false, 5, 0, 10);
+        let mut nothing = witness(1, "k", false, 5, 4, 10);
         nothing.operation.outcome = Outcome::Ok(Answer::Value(None));
         nothing.version = Some(Stamp::upto(Hlc(9)));
         let value = witness(2, "k", false, 7, 20, 30);
         let mut tombstone = value.clone();
         tombstone.operation.outcome = Outcome::Ok(Answer::Value(None));
-        assert_eq!(broken(&[nothing.clone(), value]), "no_resurrection");
+        let write = |ret| witness(3, "k", true, 7, 0, ret);
+        assert_eq!(broken(&[write(3), nothing.clone(), value.clone()]), "no_resurrection");
+        let seen = witness(3, "k", false, 7, 0, 3);
+        assert_eq!(broken(&[seen, nothing.clone(), value.clone()]), "no_resurrection");
+        assert_eq!(broken(&[write(15), nothing.clone(), value]), "", "the write may come after");
         assert_eq!(broken(&[nothing.clone(), tombstone.clone()]), "");
         let newer = witness(3, "k", true, 8, 0, 10);
         assert_eq!(broken(&[nothing, tombstone, newer]), "durability", "a watermark hides no version");

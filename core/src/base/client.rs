@@ -98,6 +98,8 @@ pub enum KeyOp {
     /// Delete. Answer: `Outcome::Changed { applied: existed }`. Unconditional deletes of level causal or eventual are
     /// blind and always answer `applied: true`.
     Delete {
+        /// Under which condition; one that does not hold answers `applied: false`, as an absent key does.
+        when: When,
         /// Whether the old value is wanted (GETDEL).
         want_old: bool,
     },
@@ -130,6 +132,7 @@ impl KeyOp {
     pub fn payload(&self) -> usize {
         match self {
             Self::Set { value, when: When::Equals(expected), .. } => value.len() + expected.len(),
+            Self::Delete { when: When::Equals(expected), .. } => expected.len(),
             Self::Set { value, .. } | Self::Append(value) | Self::AddFloat(value) => value.len(),
             Self::SetRange { data, .. } => data.len(),
             Self::Read | Self::Delete { .. } | Self::Add(_) | Self::Expire { .. } => 0,

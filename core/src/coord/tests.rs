@@ -332,7 +332,7 @@ fn forwarded_work_is_bounded() {
 fn where_a_majority_has_no_room_only_deletions_are_sent() {
     let mut desk = Desk::new(3);
     let key = desk.key(|replicas| replicas.len() == 3);
-    let delete = KeyOp::Delete { want_old: false };
+    let delete = KeyOp::Delete { when: When::Always, want_old: false };
     desk.liveness.set_full(NodeId(2), true);
     desk.ask(Level::Strong, &key, set("fits"));
     assert!(!desk.sent().is_empty(), "two have room");

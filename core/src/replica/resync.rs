@@ -274,6 +274,7 @@ impl Replica {
         self.resync.foreign.clear();
         self.marks.disturb_all();
         self.reads.retain(|_, read| !matches!(read, Read::Own(_)));
+        self.take_back_marks(rx);
         self.resync.next_tick = Some(rx.cx.now.mono);
     }
 

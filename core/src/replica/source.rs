@@ -82,6 +82,29 @@ impl Replica {
         }
     }
 
+    /// G1, R6: steps of watermarks that have not been answered yet are not answered over what has just been found lost.
+    pub(super) fn take_back_marks(&mut self, rx: &mut ReplicaCx<'_, '_>) {
+        let mut asked: Vec<(Address, RequestId)> = Vec::new();
+        self.deferred.retain(|_, (to, request, answer)| {
+            let is_mark = matches!(answer, Answer::Marked(_));
+            if is_mark {
+                asked.push((*to, *request));
+            }
+            !is_mark
+        });
+        self.reads.retain(|_, read| match read {
+            Read::Walk(walk) => {
+                self.marks.walks -= 1;
+                asked.push((walk.incoming.from, walk.incoming.request));
+                false
+            }
+            _ => true,
+        });
+        for (to, request) in asked {
+            Self::refuse_suspect(rx, to, request);
+        }
+    }
+
     /// The same for a request that waited for a read.
     pub(super) fn judge_queued(
         &mut self,

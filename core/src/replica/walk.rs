@@ -22,7 +22,7 @@ const ENTRIES_BYTES_MAX: usize = 1 << 20;
 /// A walk under way.
 #[derive(Debug, Clone)]
 pub(super) struct Walk {
-    incoming: Incoming,
+    pub(super) incoming: Incoming,
     slot: Slot,
     range: MarkRange,
     lists: bool,

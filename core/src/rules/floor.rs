@@ -83,7 +83,15 @@ mod tests {
         assert_eq!(ask(Level::Causal, None, "k", KeyOp::Read), None);
         assert_eq!(ask(Level::Eventual, None, "cache:1", set(When::Always)), None);
         assert_eq!(ask(Level::Causal, None, money, set(When::Always)), Some(Level::Strong));
-        assert_eq!(ask(Level::Causal, None, money, KeyOp::Delete { want_old: false }), Some(Level::Strong));
+        assert_eq!(
+            ask(
+                Level::Causal,
+                None,
+                money,
+                KeyOp::Delete { when: crate::base::When::Always, want_old: false }
+            ),
+            Some(Level::Strong)
+        );
         assert_eq!(ask(Level::Strong, None, money, set(When::Always)), None);
         assert_eq!(ask(Level::Eventual, None, money, set(When::Absent)), None);
         assert_eq!(ask(Level::Eventual, None, money, KeyOp::Add(1)), None);

@@ -56,7 +56,8 @@ pub fn evaluate(op: &KeyOp, current: Option<&Record>, now_ms: u64) -> Effect {
     match op {
         KeyOp::Read => Effect::Unchanged(Answer::Current),
         KeyOp::Set { value, expiry, when, want_old } => set(&live, value, *expiry, when, *want_old, now_ms),
-        KeyOp::Delete { want_old } => match live.value {
+        KeyOp::Delete { when, want_old } => match live.value {
+            Some(_) if !holds(&live, when) => negative(Outcome::Changed { applied: false, old: None }),
             None => negative(Outcome::Changed { applied: false, old: None }),
             Some(old) => {
                 let old = want_old.then(|| old.clone());
@@ -97,8 +98,9 @@ fn resolve(expiry: Expiry, present: u64, now_ms: u64) -> Option<u64> {
     }
 }
 
-fn set(live: &Live<'_>, value: &Bytes, expiry: Expiry, when: &When, want_old: bool, now_ms: u64) -> Effect {
-    let holds = match when {
+/// Whether a condition holds of the current value.
+fn holds(live: &Live<'_>, when: &When) -> bool {
+    match when {
         When::Always => true,
         When::Absent => live.value.is_none(),
         When::Present => live.value.is_some(),
@@ -107,9 +109,12 @@ fn set(live: &Live<'_>, value: &Bytes, expiry: Expiry, when: &When, want_old: bo
             let is_it = live.version == *expected || planted::on(Bug::C4VersionNotCompared);
             live.value.is_some() && is_it
         }
-    };
+    }
+}
+
+fn set(live: &Live<'_>, value: &Bytes, expiry: Expiry, when: &When, want_old: bool, now_ms: u64) -> Effect {
     let old = if want_old { live.value.cloned() } else { None };
-    if !holds {
+    if !holds(live, when) {
         return negative(Outcome::Changed { applied: false, old });
     }
     let outcome = Outcome::Changed { applied: true, old };
@@ -318,7 +323,7 @@ pub fn is_blind(op: &KeyOp) -> bool {
         KeyOp::Set { expiry, when, want_old, .. } => {
             matches!(when, When::Always) && !matches!(expiry, Expiry::Keep) && !want_old
         }
-        KeyOp::Delete { want_old } => !want_old,
+        KeyOp::Delete { when, want_old } => matches!(when, When::Always) && !want_old,
         _ => false,
     }
 }

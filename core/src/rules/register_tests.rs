@@ -110,6 +110,23 @@ fn t1_a_draft_of_an_expired_record_is_a_tombstone_of_the_same_version() {
 }
 
 #[test]
+fn a_delete_is_of_the_value_or_version_that_was_meant() {
+    let delete = |when| KeyOp::Delete { when, want_old: true };
+    let kept = negative(Outcome::Changed { applied: false, old: None });
+    let there = holding(b"v", 0);
+    for when in [When::Absent, When::Equals("w".into()), When::Version(stamp(4))] {
+        assert_eq!(evaluate(&delete(when), Some(&there), NOW), kept);
+    }
+    for when in [When::Always, When::Present, When::Equals("v".into()), When::Version(stamp(5))] {
+        let effect = evaluate(&delete(when.clone()), Some(&there), NOW);
+        assert_eq!(value_of(&effect), None);
+        assert!(matches!(effect, Effect::Changed { .. }), "{when:?}");
+        assert_eq!(evaluate(&delete(when.clone()), None, NOW), kept, "nothing is there to delete");
+        assert_eq!(is_blind(&KeyOp::Delete { when: when.clone(), want_old: false }), when == When::Always);
+    }
+}
+
+#[test]
 fn c4_recent_is_bounded_and_eviction_is_remembered() {
     let mut record = Record::default();
     for i in 0..RECENT_MAX as u64 + 10 {
@@ -127,7 +144,7 @@ fn c4_recent_is_bounded_and_eviction_is_remembered() {
 
 #[test]
 fn c9_a_weak_record_covers_everything_before_it() {
-    let op = KeyOp::Delete { want_old: false };
+    let op = KeyOp::Delete { when: When::Always, want_old: false };
     let (record, outcome) = weak_record(&op, stamp(7), OpId::default(), NOW).expect("a delete is blind");
     assert_eq!(record.evicted_upto, stamp(7));
     assert_eq!(outcome, Outcome::Changed { applied: true, old: None });

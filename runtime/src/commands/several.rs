@@ -23,7 +23,8 @@ pub(super) fn count(_: &'static Command, a: &Args<'_>) -> Parsed {
 pub(super) fn delete(_: &'static Command, a: &Args<'_>) -> Parsed {
     let mut seen = HashSet::new();
     let fresh = (1..a.len()).filter(|index| a.len() == 2 || seen.insert(&a[*index]));
-    let delete = |index| KeyRequest { key: a.copy(index), op: KeyOp::Delete { want_old: false } };
+    let delete =
+        |index| KeyRequest { key: a.copy(index), op: KeyOp::Delete { when: When::Always, want_old: false } };
     Ok(Action::Many(fresh.map(delete).collect(), Many::Count))
 }
 

@@ -33,7 +33,7 @@ pub(super) fn getset(_: &'static Command, a: &Args<'_>) -> Parsed {
 }
 
 pub(super) fn getdel(_: &'static Command, a: &Args<'_>) -> Parsed {
-    Ok(one(a, KeyOp::Delete { want_old: true }, Shape::Old))
+    Ok(one(a, KeyOp::Delete { when: When::Always, want_old: true }, Shape::Old))
 }
 
 pub(super) fn cas(_: &'static Command, a: &Args<'_>) -> Parsed {

@@ -8,7 +8,7 @@ use crate::reply::{self, Shape};
 use crate::resp::Value;
 use crate::stats::{Operation, Stats};
 use bytes::Bytes;
-use samara_core::base::{Body, Failure, Hlc, KeyOp, Level, Outcome, Reply, Request, Response};
+use samara_core::base::{Body, Failure, Hlc, KeyOp, Level, Outcome, Reply, Request, Response, When};
 use samara_core::rules::slots::slot_of;
 use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasher;
@@ -356,8 +356,12 @@ impl Pipeline {
     /// Deletes keys and waits until all are gone. Only while idle.
     pub async fn delete(&mut self, level: Level, keys: Vec<Bytes>) -> Result<(), Failure> {
         let shards = self.shards.len();
-        let delete =
-            |key: Bytes| (shard_of(&key, shards), Body::Key { key, op: KeyOp::Delete { want_old: false } });
+        let delete = |key: Bytes| {
+            (
+                shard_of(&key, shards),
+                Body::Key { key, op: KeyOp::Delete { when: When::Always, want_old: false } },
+            )
+        };
         let bodies = keys.into_iter().map(delete).collect();
         self.call(level, bodies).await.into_iter().try_for_each(|result| result.map(|_| ()))
     }
@@ -381,6 +385,7 @@ fn payload(op: &KeyOp) -> usize {
     match op {
         KeyOp::Set { value, .. } | KeyOp::Append(value) | KeyOp::AddFloat(value) => value.len(),
         KeyOp::SetRange { data, .. } => data.len(),
+        KeyOp::Delete { when: When::Equals(value), .. } => value.len(),
         KeyOp::Read | KeyOp::Delete { .. } | KeyOp::Add(_) | KeyOp::Expire { .. } => 0,
     }
 }
