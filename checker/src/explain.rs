@@ -6,8 +6,9 @@
 use crate::frontier::{Budget, Found, Want, search};
 use crate::kernel::{Act, Kernel, OTHER};
 use crate::linearizability::{Counterexample, Options};
+use crate::narrow::narrow;
 use crate::recording::{NOTHING, Recording};
-use crate::slots::Slots;
+use crate::slots::{NONE, Slots};
 use crate::zones::{self, Why};
 
 /// What is known of a violation: the search got stuck at the return of an operation, or zones found a conflict.
@@ -21,20 +22,23 @@ pub(crate) fn explain(
     recording: &Recording,
     options: &Options,
     kernel: &mut Kernel,
-    slots: &Slots,
     violation: &Violation,
     mut budget: Budget,
 ) -> Counterexample {
+    let slots = &Slots::new(kernel);
     let mut prefix = Vec::new();
     let mut stuck = violation.stuck;
     budget.steps = budget.steps.max(EXPLAIN_STEPS);
     let mut longest = budget.clone();
-    if let Some(first) = stuck {
-        let events = kernel.events.len();
+    let conflict = violation.conflict.as_deref().unwrap_or_default();
+    if let Some(first) = stuck.or(conflict.iter().copied().max_by_key(|at| slots.ret[*at as usize])) {
+        // What zones found fails when the last of it has returned, or before.
+        let certain = conflict.iter().map(|at| slots.ret[*at as usize]).max().filter(|ret| *ret != NONE);
+        let events = certain.map_or(kernel.events.len(), |ret| ret as usize + 1);
         if let Found::Stuck(last, order) = search(kernel, slots, events, Want::Prefix, &mut longest) {
             (stuck, prefix) = (Some(last), order);
-        } else {
-            let events = slots.ret[first as usize] as usize + 1;
+        } else if stuck.is_some() {
+            let events = (slots.ret[first as usize] as usize + 1).min(kernel.events.len());
             if let Found::Stuck(_, order) = search(kernel, slots, events, Want::Order, &mut budget) {
                 prefix = order;
             }
@@ -60,9 +64,9 @@ pub(crate) fn explain(
 /// Steps that an explanation gets at least.
 const EXPLAIN_STEPS: u64 = 20_000;
 /// Operations that are judged in all while the smallest part is looked for: at least, for each of the key, and at most.
-const JUDGED_MIN: usize = 200_000;
-const JUDGED_EACH: usize = 20;
-const JUDGED_MAX: usize = 4_000_000;
+const JUDGED_MIN: usize = 50_000;
+const JUDGED_EACH: usize = 2;
+const JUDGED_MAX: usize = 1_000_000;
 /// A part that is larger than this explains nothing.
 const SHOWN_MAX: usize = 200;
 
@@ -167,9 +171,12 @@ impl<'a> Parts<'a> {
             Some(Err(Why::Conflict(_))) => return true,
             None => {}
         }
+        if narrow(&mut kernel).is_err() {
+            return true;
+        }
         let slots = Slots::new(&kernel);
         let events = kernel.events.len();
-        let mut budget = Budget { steps: 50_000, deadline: None, memory: 16 << 20 };
+        let mut budget = Budget { steps: 20_000, deadline: None, memory: 16 << 20 };
         matches!(search(&mut kernel, &slots, events, Want::Verdict, &mut budget), Found::Stuck(..))
     }
 }

@@ -59,7 +59,7 @@ pub(crate) enum Found {
     Order(Vec<u32>),
     /// None: this operation cannot be placed at its return, and the longest order before it, when it was asked for.
     Stuck(u32, Vec<u32>),
-    /// The budget is spent; so many events were decided.
+    /// The budget is spent; so many events were decided. Of an attempt: at this event.
     Spent(usize),
 }
 
@@ -68,6 +68,8 @@ pub(crate) enum Found {
 pub(crate) enum Want {
     /// Whether there is an order.
     Verdict,
+    /// Whether an order is found with a frontier of this width at most.
+    Attempt(usize),
     /// The order, or the longest one from which none of the whole can come.
     Order,
     /// The longest prefix in time that has an order by itself: what comes later is not looked at.
@@ -103,9 +105,11 @@ fn sized<const W: usize>(
     budget: &mut Budget,
 ) -> Found {
     let widest = budget.memory / (size_of::<Config<W>>() * 8);
-    let mut decided = match Search::<W>::new(kernel, slots, 0, want).beam(events, widest, budget) {
+    let width = if let Want::Attempt(width) = want { width } else { usize::MAX }.min(widest.max(256));
+    let mut decided = match Search::<W>::new(kernel, slots, 0, want).beam(events, width, budget) {
         Ok(found) => return found,
-        Err(event) => event,
+        Err((_, trouble)) if matches!(want, Want::Attempt(_)) => return Found::Spent(trouble),
+        Err((event, _)) => event,
     };
     for configs in PASSES {
         // A configuration may be in the frontier, in the next one, on the stack and among those met.
@@ -180,7 +184,7 @@ impl<'a, const W: usize> Search<'a, W> {
             open_mentions: vec![0; classes],
             open_needs: vec![0; classes],
             open_takers: vec![0; classes],
-            trace: Trace::new(want != Want::Verdict),
+            trace: Trace::new(matches!(want, Want::Order | Want::Prefix)),
             foresees: want != Want::Prefix,
             event: 0,
             forgotten: 0,
@@ -342,10 +346,13 @@ impl<'a, const W: usize> Search<'a, W> {
                 self.trace.absorb(&mut config, at, self.event);
                 add(&mut config.done, slot);
                 remove(&mut config.free, slot);
-                self.next.push(config);
+                let class = self.op(at).sets().unwrap_or(OTHER);
+                // What only this write can feed must see it.
+                if config.value == class || !self.dead(&config, class) {
+                    self.next.push(config);
+                }
                 config = unfree;
                 // To be seen by nobody it need not be placed again.
-                let class = self.op(at).sets().unwrap_or(OTHER);
                 if self.plain() && !self.wanted_until(&config, class, self.event as u32) {
                     continue;
                 }
@@ -381,8 +388,8 @@ impl<'a, const W: usize> Search<'a, W> {
     /// Makes configurations equal that nothing can tell apart any more.
     fn settle_all(&mut self) {
         let mut configs = std::mem::take(&mut self.configs);
+        configs.retain_mut(|config| self.forget_value(config));
         for config in &mut configs {
-            self.forget_value(config);
             if !self.plain() {
                 continue;
             }
@@ -399,12 +406,15 @@ impl<'a, const W: usize> Search<'a, W> {
         self.configs = configs;
     }
 
-    /// A value that nothing can tell from others before it is overwritten is as good as any.
-    fn forget_value(&self, config: &mut Config<W>) {
+    /// A value that nothing can tell from others before it is overwritten is as good as any. `false` when something needs it nevertheless, and
+    /// cannot have it.
+    fn forget_value(&self, config: &mut Config<W>) -> bool {
         let simple = !self.kernel.expiring && !self.kernel.computed;
         if simple && config.value != OTHER && !self.mentioned(config, config.value) {
-            config.value = OTHER;
+            let value = std::mem::replace(&mut config.value, OTHER);
+            return !self.dead(config, value);
         }
+        true
     }
 
     /// Whether something may still tell the value `class`, which is held now, from others.

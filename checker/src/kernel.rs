@@ -129,7 +129,7 @@ impl Texts {
 }
 
 /// One key.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 #[expect(
     clippy::struct_excessive_bools,
     reason = "independent properties of a key that choose among algorithms"
@@ -349,7 +349,7 @@ impl Kernel {
         self.lives.len() as u32 - 1
     }
 
-    fn order(&mut self) {
+    pub(crate) fn order(&mut self) {
         let mut order: Vec<(u64, u32)> = Vec::with_capacity(self.ops.len() * 2);
         for (at, op) in self.ops.iter().enumerate() {
             // The lowest bit of the code puts calls first where times are equal.
@@ -363,6 +363,12 @@ impl Kernel {
             .into_iter()
             .map(|(_, code)| (code & !RETURN) << 1 | u32::from(code & RETURN != 0))
             .collect();
+    }
+
+    /// The time of an event.
+    pub(crate) fn time(&self, code: u32) -> u64 {
+        let op = &self.ops[(code >> 1) as usize];
+        if code & 1 == 0 { op.call } else { op.ret }
     }
 
     /// The class after adding to `value`.

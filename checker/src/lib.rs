@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+mod attempts;
 pub mod causal;
 mod configs;
 pub mod eventual;
@@ -15,6 +16,7 @@ mod judgement;
 mod kernel;
 pub mod linearizability;
 pub mod model;
+mod narrow;
 mod page;
 pub mod plain;
 pub mod recording;

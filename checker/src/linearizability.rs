@@ -3,12 +3,12 @@
 //! A history is linearizable when each of its keys is. A key is judged by the fastest means that applies: the versions in its
 //! replies, zones where values are written once each, and else a frontier that is advanced at each return.
 
+use crate::attempts::{Searched, search};
 use crate::explain::{Violation, explain};
-use crate::frontier::{self, Budget, Found, Want};
+use crate::frontier::Budget;
 use crate::history::History;
 use crate::kernel::Kernel;
 use crate::recording::Recording;
-use crate::slots::Slots;
 use crate::versions;
 use crate::zones::{self, Why};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -163,31 +163,21 @@ impl Round<'_> {
             return KeyVerdict::Holds;
         }
         let mut kernel = Kernel::new(self.recording, places, self.options);
-        let mut conflict = None;
+        let (mut stuck, mut conflict) = (None, None);
+        let mut budget = Budget { steps: self.steps, deadline: self.deadline, memory: self.limits.memory };
         match zones::judge(&kernel) {
             Some(Ok(())) => return KeyVerdict::Holds,
             Some(Err(Why::Conflict(ops))) => conflict = Some(ops),
-            None => {}
+            None => match search(&kernel, self.steps > FIRST_SHARE, &mut budget) {
+                Searched::Holds => return KeyVerdict::Holds,
+                Searched::Stuck(at) => stuck = Some(at),
+                Searched::Spent(decided) => return KeyVerdict::Undecided { decided },
+            },
         }
-        let slots = Slots::new(&kernel);
-        let mut budget = Budget { steps: self.steps, deadline: self.deadline, memory: self.limits.memory };
-        let events = kernel.events.len();
-        let stuck = match frontier::search(&mut kernel, &slots, events, Want::Verdict, &mut budget) {
-            Found::Stuck(stuck, _) => Some(stuck),
-            Found::Order(_) => {
-                assert!(conflict.is_none(), "zones and frontier disagree");
-                return KeyVerdict::Holds;
-            }
-            Found::Spent(event) if conflict.is_none() => {
-                let decided = kernel.events[..event].iter().filter(|code| *code & 1 == 1).count();
-                return KeyVerdict::Undecided { decided };
-            }
-            Found::Spent(_) => None,
-        };
         let violation = Violation { stuck, conflict };
         // To explain may cost what it cost to find out.
         budget.steps = budget.steps.min(self.steps - budget.steps);
-        let example = explain(self.recording, self.options, &mut kernel, &slots, &violation, budget);
+        let example = explain(self.recording, self.options, &mut kernel, &violation, budget);
         KeyVerdict::Violated(example)
     }
 }

@@ -44,8 +44,13 @@ impl<const W: usize> Search<'_, W> {
         Ok(self.order())
     }
 
-    /// Searches narrowly and goes back where it gets stuck. `Err`: undecided from about this event on.
-    pub(super) fn beam(mut self, events: usize, widest: usize, budget: &mut Budget) -> Result<Found, usize> {
+    /// Searches narrowly and goes back where it gets stuck. `Err`: undecided from about the first event on, and stuck at the second.
+    pub(super) fn beam(
+        mut self,
+        events: usize,
+        widest: usize,
+        budget: &mut Budget,
+    ) -> Result<Found, (usize, usize)> {
         let mut checkpoints: Vec<Checkpoint<W>> = Vec::new();
         let (mut level, mut event) = (0, 0);
         // Where the frontier was left empty, and from where on it may be narrow again.
@@ -66,11 +71,11 @@ impl<const W: usize> Search<'_, W> {
             match self.turn(event, budget) {
                 Turn::Go => event += 1,
                 Turn::Found(found) => return Ok(found),
-                Turn::Spent => return Err(self.incomplete.unwrap_or(event)),
+                Turn::Spent => return Err((self.incomplete.unwrap_or(event), event)),
                 Turn::Empty => {
                     level = if event > calm { 1 } else { level + 1 };
-                    if level == WIDTHS.len() || WIDTHS[level] > widest.max(256) {
-                        return Err(self.incomplete.unwrap_or(event));
+                    if level == WIDTHS.len() || WIDTHS[level] > widest {
+                        return Err((self.incomplete.unwrap_or(event), event));
                     }
                     trouble = event.max(trouble);
                     calm = trouble + BACK[level] / 2;
@@ -79,7 +84,7 @@ impl<const W: usize> Search<'_, W> {
                     {
                         checkpoints.pop();
                     }
-                    let Some(checkpoint) = checkpoints.pop() else { return Err(event) };
+                    let Some(checkpoint) = checkpoints.pop() else { return Err((event, event)) };
                     self.rewind(event, &checkpoint);
                     event = checkpoint.event;
                 }

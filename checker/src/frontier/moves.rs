@@ -212,8 +212,7 @@ impl<const W: usize> Search<'_, W> {
         }
         (config.value, config.life) = held;
         self.settle(&mut config);
-        self.forget_value(&mut config);
-        Some(config)
+        self.forget_value(&mut config).then_some(config)
     }
 
     /// Writes and reads, just before another write, the values whose operations are all open: nobody else needs them.
