@@ -60,20 +60,16 @@ fn attempts(all: &Kernel, budget: &mut Budget) -> bool {
     let before = part.steps;
     let (mut found, mut width) = (false, WIDTHS[0]);
     for _ in 0..ATTEMPTS_MAX {
-        match attempt(all, &let_in, width, &mut part) {
-            None => {
-                found = true;
-                break;
-            }
-            Some(trouble) => {
-                if part.steps == 0 {
-                    break;
-                }
-                if !let_in_for(all, trouble, &mut let_in) {
-                    let Some(wider) = WIDTHS.iter().find(|wider| **wider > width) else { break };
-                    width = *wider;
-                }
-            }
+        let Some(trouble) = attempt(all, &let_in, width, &mut part) else {
+            found = true;
+            break;
+        };
+        if part.steps == 0 {
+            break;
+        }
+        if !let_in_for(all, trouble, &mut let_in) {
+            let Some(wider) = WIDTHS.iter().find(|wider| **wider > width) else { break };
+            width = *wider;
         }
     }
     budget.steps -= before - part.steps;
@@ -85,16 +81,15 @@ fn attempt(all: &Kernel, let_in: &[bool], width: usize, budget: &mut Budget) -> 
     let mut kernel = all.clone();
     let places: Vec<u32> = (0..all.ops.len() as u32).filter(|at| let_in[*at as usize]).collect();
     kernel.ops = places.iter().map(|at| all.ops[*at as usize]).collect();
-    let trouble = match narrow(&mut kernel) {
-        Err(at) => at,
-        Ok(()) => {
-            let slots = Slots::new(&kernel);
-            let events = kernel.events.len();
-            match frontier::search(&mut kernel, &slots, events, Want::Attempt(width), budget) {
-                Found::Order(_) => return None,
-                Found::Stuck(at, _) => at,
-                Found::Spent(event) => kernel.events.get(event).map_or(0, |code| code >> 1),
-            }
+    let trouble = if let Err(at) = narrow(&mut kernel) {
+        at
+    } else {
+        let slots = Slots::new(&kernel);
+        let events = kernel.events.len();
+        match frontier::search(&mut kernel, &slots, events, Want::Attempt(width), budget) {
+            Found::Order(_) => return None,
+            Found::Stuck(at, _) => at,
+            Found::Spent(event) => kernel.events.get(event).map_or(0, |code| code >> 1),
         }
     };
     Some(places[trouble as usize])

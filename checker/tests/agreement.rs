@@ -7,6 +7,12 @@ use samara_check::linearizability::{Counterexample, Limits, Options, Verdict, ch
 use samara_check::plain;
 use samara_check::recording::Recording;
 
+/// How many histories of a kind are made: `PROPTEST_CASES` where it is set.
+fn cases(standard: u32) -> ProptestConfig {
+    let told = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
+    ProptestConfig { cases: told.unwrap_or(standard), max_shrink_iters: 20_000, ..ProptestConfig::default() }
+}
+
 fn value() -> impl Strategy<Value = Vec<u8>> {
     (1..4_u8).prop_map(|number| number.to_string().into_bytes())
 }
@@ -106,7 +112,7 @@ fn examine(history: &History, options: &Options, example: &Counterexample) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 20_000, max_shrink_iters: 20_000, ..ProptestConfig::default() })]
+    #![proptest_config(cases(20_000))]
 
     #[test]
     fn random_answers(history in history(9), options in options()) {
@@ -144,7 +150,7 @@ fn workload() -> impl Strategy<Value = Workload> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 20_000, max_shrink_iters: 20_000, ..ProptestConfig::default() })]
+    #![proptest_config(cases(20_000))]
 
     /// Histories of a store that is right but for a planted lie, which most often have an order.
     #[test]
@@ -165,6 +171,41 @@ proptest! {
         let again = samara_check::jsonl::read(samara_check::jsonl::write(&history).as_bytes()).expect("own output");
         prop_assert_eq!(word(&check(&again, &options)), word(&plain));
         prop_assert_eq!(Recording::of(&again).records.len(), recording.records.len());
+    }
+}
+
+/// What a store that is nearly right answers: one operation of the recording got another answer, another end, or none.
+fn spoil(history: &mut History, at: usize, how: u8, other: Vec<u8>) {
+    let count = history.operations.len().max(1);
+    let Some(operation) = history.operations.get_mut(at % count) else { return };
+    match (how % 3, &mut operation.outcome) {
+        (0, Outcome::Ok(Answer::Applied(applied))) => *applied = !*applied,
+        (0, Outcome::Ok(Answer::Integer(number))) => *number += 1,
+        (0, Outcome::Ok(Answer::Value(value))) => *value = Some(other).filter(|value| value.len() < 3),
+        (1, _) => operation.ret = operation.call + (operation.ret - operation.call) / 8,
+        (_, outcome) => *outcome = Outcome::Unknown,
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(20_000))]
+
+    /// Few values, conditions, deletes, many unknown outcomes, and one to three answers spoilt: most often the verdict hangs by a hair.
+    #[test]
+    fn spoilt_stores(
+        workload in workload(),
+        spoilt in prop::collection::vec((any::<usize>(), any::<u8>(), value()), 1..4),
+    ) {
+        let mut history = generate(&Workload { lies: 0, versions: false, unknown_per_mille: workload.unknown_per_mille * 2, ..workload }).history();
+        for (at, how, other) in spoilt {
+            spoil(&mut history, at, how, other);
+        }
+        let options = Options::default();
+        let (fast, plain) = (check(&history, &options), plain::check(&history, None, &options));
+        prop_assert_eq!(word(&fast), word(&plain));
+        if let Verdict::Violated(example) = &fast {
+            examine(&history, &options, example);
+        }
     }
 }
 
@@ -193,7 +234,7 @@ fn long_workload() -> impl Strategy<Value = Workload> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 3_000, max_shrink_iters: 2_000, ..ProptestConfig::default() })]
+    #![proptest_config(cases(3_000))]
 
     #[test]
     fn long_histories_of_few_values(workload in long_workload()) {
