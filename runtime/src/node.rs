@@ -125,7 +125,7 @@ pub fn start(node: &NodeConfig, ports: Ports) -> Result<Running, String> {
     }
     let web = tokio::net::TcpListener::from_std(ports.http);
     let web = web.map_err(|error| format!("cannot serve HTTP on {}: {error}", node.http_listen))?;
-    let served = Web { node: node.id, stats: stats.clone(), shards: shards.clone() };
+    let served = Web { server: server.clone() };
     tokio::spawn(http::serve(web, served));
     Ok(Running { shards, server, threads, ended, stats })
 }
@@ -233,7 +233,11 @@ impl Running {
     /// Waits until the commands in flight have been answered.
     pub async fn drain(&self) {
         let idle = async {
-            while self.stats.connections.load(Ordering::Relaxed) > 0 {
+            let busy = || {
+                let stats = &self.stats;
+                stats.connections.load(Ordering::Relaxed) + stats.http_requests.load(Ordering::Relaxed) > 0
+            };
+            while busy() {
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
         };

@@ -21,8 +21,23 @@ fn only_slot(wanted: &Wanted) -> Option<Slot> {
     has_hash_tag(prefix).then(|| slot_of(prefix))
 }
 
-/// The first `limit` keys of a range, or the last.
-pub async fn range(walker: &mut Walker<'_>, mut wanted: Wanted, limit: usize) -> Result<Value, Failure> {
+/// RANGE: the first `limit` keys of a range, or the last.
+pub async fn range(walker: &mut Walker<'_>, wanted: Wanted, limit: usize) -> Result<Value, Failure> {
+    let values = wanted.values;
+    let found = find(walker, wanted, limit).await?;
+    let answer = |(key, value): (Bytes, Bytes)| {
+        let value = values.then_some(Value::Bulk(value));
+        std::iter::once(Value::Bulk(key)).chain(value)
+    };
+    Ok(Value::Array(found.into_iter().flat_map(answer).collect()))
+}
+
+/// The first `limit` keys of a range, or the last, with their values where they are wanted.
+pub async fn find(
+    walker: &mut Walker<'_>,
+    mut wanted: Wanted,
+    limit: usize,
+) -> Result<Vec<(Bytes, Bytes)>, Failure> {
     let slot = only_slot(&wanted);
     wanted.one_slot = slot.is_some();
     let begin = if wanted.reverse { Slot(Slot::COUNT - 1) } else { Slot(0) };
@@ -58,11 +73,7 @@ pub async fn range(walker: &mut Walker<'_>, mut wanted: Wanted, limit: usize) ->
     if wanted.reverse {
         found.reverse();
     }
-    let answer = |(key, value): (Bytes, Bytes)| {
-        let value = wanted.values.then_some(Value::Bulk(value));
-        std::iter::once(Value::Bulk(key)).chain(value)
-    };
-    Ok(Value::Array(found.into_iter().flat_map(answer).collect()))
+    Ok(found)
 }
 
 #[cfg(test)]

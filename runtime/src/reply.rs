@@ -2,7 +2,7 @@
 
 use crate::resp::Value;
 use bytes::Bytes;
-use samara_core::base::{Failure, Hlc, Level, Outcome, Rejection, Response};
+use samara_core::base::{Failure, Hlc, Level, NodeId, Outcome, Rejection, Response, Stamp};
 use samara_core::rules::register::parse_integer;
 
 /// How the answer of one operation is worded.
@@ -61,7 +61,12 @@ const RECORD_BYTES: usize = 96;
 
 /// The error of a failure, with what to do.
 pub fn failure(failure: Failure) -> Value {
-    Value::error(match failure {
+    Value::error(failure_text(failure))
+}
+
+/// The words of a failure: its name, whether something was applied, and what to do.
+pub fn failure_text(failure: Failure) -> &'static str {
+    match failure {
         Failure::Unavailable => {
             "UNAVAILABLE not applied: too few replicas can be reached; retry when they are back"
         }
@@ -80,17 +85,18 @@ pub fn failure(failure: Failure) -> Value {
         Failure::BelowFloor(_) => {
             "BELOWFLOOR not applied: this key's floor is causal; ask at that level or strong: CONSISTENCY causal"
         }
-    })
+    }
 }
 
-fn rejection(rejection: Rejection) -> Value {
-    Value::error(match rejection {
+/// The words of a rejection.
+pub fn rejection_text(rejection: Rejection) -> &'static str {
+    match rejection {
         Rejection::NotInteger => "ERR value is not an integer or out of range",
         Rejection::Overflow => "ERR increment or decrement would overflow",
         Rejection::NotFloat => "ERR value is not a valid float",
         Rejection::NotFinite => "ERR increment would produce NaN or Infinity",
         Rejection::TooLarge => "ERR string exceeds maximum allowed size (proto-max-bulk-len)",
-    })
+    }
 }
 
 /// Words an answer.
@@ -104,7 +110,7 @@ pub fn word(shape: Shape, result: Result<Response, Failure>) -> Value {
             Shape::Type => Value::Status("string"),
             Shape::Ttl { unit, absolute } => ttl(expires_at, now_ms, unit, absolute),
             Shape::Meta => Value::Map(vec![
-                (Value::text("version"), Value::text(version_text(version.hlc, version.node.0))),
+                (Value::text("version"), Value::text(version_text(version))),
                 (Value::text("last_modified"), Value::Integer(version.hlc.ms() as i64)),
                 (Value::text("ttl_ms"), ttl(expires_at, now_ms, 1, false)),
                 (Value::text("size"), Value::Integer(value.len() as i64)),
@@ -147,13 +153,26 @@ fn ttl(expires_at: u64, now_ms: u64, unit: u64, absolute: bool) -> Value {
     Value::Integer((at.saturating_add(unit / 2) / unit) as i64)
 }
 
-fn version_text(hlc: Hlc, node: u16) -> String {
-    format!("{:016x}-{node:04x}", hlc.0)
+/// A version as users see it.
+pub fn version_text(version: Stamp) -> String {
+    format!("{:016x}-{:04x}", version.hlc.0, version.node.0)
+}
+
+/// The version that a text names.
+pub fn parse_version(text: &str) -> Option<Stamp> {
+    let (hlc, node) = text.split_once('-')?;
+    let is_hex =
+        |part: &str, digits: usize| part.len() == digits && part.bytes().all(|b| b.is_ascii_hexdigit());
+    if !is_hex(hlc, 16) || !is_hex(node, 4) {
+        return None;
+    }
+    let hlc = Hlc(u64::from_str_radix(hlc, 16).ok()?);
+    Some(Stamp { hlc, node: NodeId(u16::from_str_radix(node, 16).ok()?) })
 }
 
 fn mutated(shape: Shape, outcome: Outcome) -> Value {
     match (shape, outcome) {
-        (_, Outcome::Rejected(reason)) => rejection(reason),
+        (_, Outcome::Rejected(reason)) => Value::error(rejection_text(reason)),
         (_, Outcome::NotKept) => failure(Failure::Timeout),
         (_, Outcome::Integer(number)) => Value::Integer(number),
         (Shape::Old, Outcome::Changed { old, .. }) => old.map_or(Value::Null, Value::Bulk),
@@ -188,7 +207,17 @@ pub fn found(result: &Result<Response, Failure>) -> Result<bool, Failure> {
 
 #[cfg(test)]
 mod tests {
-    use super::range;
+    use super::{parse_version, range, version_text};
+    use samara_core::base::{Hlc, NodeId, Stamp};
+
+    #[test]
+    fn versions_are_read_as_they_are_written() {
+        let version = Stamp { hlc: Hlc(0x0190_d0f0_0000_0001), node: NodeId(7) };
+        assert_eq!(parse_version(&version_text(version)), Some(version));
+        for bad in ["", "-", "1-1", "0190d0f000000001-", "0190d0f000000001-00007", "+190d0f000000001-0007"] {
+            assert_eq!(parse_version(bad), None, "{bad}");
+        }
+    }
 
     #[test]
     fn ranges_of_redis() {

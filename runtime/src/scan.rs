@@ -10,7 +10,7 @@ use crate::reply;
 use crate::resp::Value;
 use crate::walker::Walker;
 use bytes::Bytes;
-use samara_core::base::{Failure, Level, Slot, Wanted, limits};
+use samara_core::base::{Failure, Level, PageEntry, Slot, Wanted, limits};
 use samara_core::rules::cursor::Cursor;
 
 /// Bytes of keys in one answer of KEYS.
@@ -51,6 +51,19 @@ async fn scan(
     count: usize,
     strings: bool,
 ) -> Result<Value, Failure> {
+    let (cursor, entries) = page(walker, cursor, pattern, count, false).await?;
+    let found = entries.into_iter().filter(|_| strings).map(|entry| Value::Bulk(entry.key)).collect();
+    Ok(Value::Array(vec![Value::text(cursor.to_string()), Value::Array(found)]))
+}
+
+/// A page of SCAN, and the cursor to go on at: 0 at the end.
+pub async fn page(
+    walker: &mut Walker<'_>,
+    cursor: u64,
+    pattern: Option<&Bytes>,
+    count: usize,
+    values: bool,
+) -> Result<(u64, Vec<PageEntry>), Failure> {
     let filter = Filter::new(pattern);
     let mut position = match Cursor::decode(cursor) {
         Some(cursor) => Some(walker.resume(cursor).await?),
@@ -63,20 +76,20 @@ async fn scan(
         let Some(from) = position.take().and_then(|from| filter.seek(from)) else {
             break;
         };
-        let page = walker.page(&from, limit, &Wanted::default()).await?;
+        let page = walker.page(&from, limit, &Wanted { values, ..Wanted::default() }).await?;
         let live = page.entries.len();
         (seen, empty) = (seen + live, empty + limit.saturating_sub(live));
         // Where only what is deleted or expired was, larger pages pass over it sooner.
         let next = if live == 0 { limit * 4 } else { count.saturating_sub(seen) };
         limit = next.clamp(1, limits::SCAN_PAGE_MAX);
-        for entry in page.entries.into_iter().filter(|entry| strings && filter.takes(entry)) {
-            bytes += entry.key.len() + 64;
-            found.push(Value::Bulk(entry.key));
+        for entry in page.entries.into_iter().filter(|entry| filter.takes(entry)) {
+            bytes += entry.key.len() + entry.value.len() + 64;
+            found.push(entry);
         }
         position = page.next;
     }
     let cursor = position.map_or(0, |(slot, after)| walker.suspend(slot, after.as_ref()));
-    Ok(Value::Array(vec![Value::text(cursor.to_string()), Value::Array(found)]))
+    Ok((cursor, found))
 }
 
 async fn keys(walker: &mut Walker<'_>, pattern: &Bytes) -> Result<Value, Failure> {

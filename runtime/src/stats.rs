@@ -90,6 +90,8 @@ pub struct Stats {
     pub peer_frames_dropped: AtomicU64,
     /// Connections to peers made.
     pub peer_connections_total: AtomicU64,
+    /// Requests for keys over HTTP in flight.
+    pub http_requests: AtomicU64,
     /// Bytes of requests in flight.
     pub request_bytes: AtomicU64,
     /// Bytes of answers that wait to be written.
@@ -120,6 +122,7 @@ impl Default for Stats {
             commands: AtomicU64::new(0),
             peer_frames_dropped: AtomicU64::new(0),
             peer_connections_total: AtomicU64::new(0),
+            http_requests: AtomicU64::new(0),
             request_bytes: AtomicU64::new(0),
             answer_bytes: AtomicU64::new(0),
             slowlog: Slowlog::default(),

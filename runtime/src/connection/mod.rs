@@ -337,7 +337,7 @@ fn idempotent(args: Args<'_>) -> Result<(Args<'_>, Option<u128>), Value> {
 }
 
 /// A UUIDv7 in one of its two written forms.
-fn uuid_v7(text: &[u8]) -> Option<u128> {
+pub fn uuid_v7(text: &[u8]) -> Option<u128> {
     let is_dash = |at: usize| matches!(at, 8 | 13 | 18 | 23);
     let mut id = 0_u128;
     for (at, byte) in text.iter().enumerate() {

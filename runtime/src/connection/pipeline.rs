@@ -205,7 +205,7 @@ impl Pipeline {
 
     fn send(&mut self, waiting: Waiting, key: u64, writes: bool) {
         let Waiting { request: KeyRequest { key: name, op }, level, idempotency } = waiting;
-        let bytes = (name.len() + payload(&op)) as u64;
+        let bytes = (name.len() + op.payload()) as u64;
         let operation = Operation::of(&op);
         let number = self.base.wrapping_add(self.sent.len() as u32);
         let mut sent = Sent { operation, level, key, writes, bytes, since: Instant::now(), result: None };
@@ -319,6 +319,31 @@ impl Pipeline {
         }
     }
 
+    /// Asks one operation each of several keys and waits for all answers, in order. They keep to program order and to the
+    /// bounds of a connection, as commands do. Only while idle.
+    pub async fn ask(
+        &mut self,
+        level: Level,
+        requests: Vec<KeyRequest>,
+        idempotency: Option<u128>,
+    ) -> Vec<Result<Response, Failure>> {
+        assert!(
+            self.is_idle() && self.sent.is_empty(),
+            "operations are asked when all before them are answered"
+        );
+        let count = requests.len();
+        self.waiting.extend(requests.into_iter().map(|request| Waiting { request, level, idempotency }));
+        self.send_waiting();
+        self.flush();
+        let outlet = self.outlet();
+        while self.complete < count {
+            outlet.wait().await;
+            self.hear();
+            self.flush();
+        }
+        (0..count).map(|_| self.next_result()).collect()
+    }
+
     /// The number of shards.
     pub fn shards(&self) -> usize {
         self.shards.len()
@@ -378,16 +403,6 @@ impl Drop for Pipeline {
 /// The shard that serves a key. The slot costs a checksum of the key: it is not computed where nothing depends on it.
 pub(super) fn shard_of(key: &Bytes, shards: usize) -> usize {
     if shards == 1 { 0 } else { usize::from(slot_of(key).0) % shards }
-}
-
-/// Bytes of values in an operation.
-fn payload(op: &KeyOp) -> usize {
-    match op {
-        KeyOp::Set { value, .. } | KeyOp::Append(value) | KeyOp::AddFloat(value) => value.len(),
-        KeyOp::SetRange { data, .. } => data.len(),
-        KeyOp::Delete { when: When::Equals(value), .. } => value.len(),
-        KeyOp::Read | KeyOp::Delete { .. } | KeyOp::Add(_) | KeyOp::Expire { .. } => 0,
-    }
 }
 
 fn result_bytes(result: &Result<Response, Failure>) -> usize {

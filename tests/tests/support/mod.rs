@@ -49,7 +49,7 @@ impl Drop for Scratch {
 pub struct Cluster {
     pub clients: Vec<u16>,
     peers: Vec<u16>,
-    http: Vec<u16>,
+    pub http: Vec<u16>,
     data: Scratch,
     /// Flags that every node is given besides.
     flags: Vec<&'static str>,
