@@ -18,6 +18,10 @@ use support::{plain, rounds, row, stateright, verdict};
 
 fn main() {
     if let Ok(name) = std::env::var(support::PEER) {
+        if let Some(peer) = name.strip_prefix("etcd ") {
+            println!("{}", etcd_peer(peer));
+            return;
+        }
         let workload = workloads().into_iter().find(|(of, _)| *of == name).expect("a workload").1;
         println!("{}", stateright(&generate(&workload)));
         return;
@@ -121,37 +125,46 @@ fn linearizability(name: &str, workload: &Workload) {
     row(name, &ours, word, &plain, &stateright);
 }
 
-/// The shipped histories of etcd, each from reading the file on.
-fn etcd() {
+/// The shipped histories of etcd.
+fn etcd_texts() -> Option<Vec<Vec<u8>>> {
     let here = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
-    let Some(folder) =
-        here.ancestors().map(|at| at.join("shared/data/porcupine/jepsen")).find(|at| at.is_dir())
-    else {
-        println!("| etcd | skipped: there is no ../shared/data beside the checkout | | | | | |");
-        return;
-    };
+    let folder = here.ancestors().map(|at| at.join("shared/data/porcupine/jepsen")).find(|at| at.is_dir())?;
     let mut files: Vec<_> =
         std::fs::read_dir(folder).expect("a folder").flatten().map(|entry| entry.path()).collect();
     files.sort();
-    let texts: Vec<Vec<u8>> = files.iter().map(|file| std::fs::read(file).expect("a file")).collect();
-    let load = |text: &[u8]| match formats::read(text, None, &Reading::default()) {
+    Some(files.iter().map(|file| std::fs::read(file).expect("a file")).collect())
+}
+
+fn load(text: &[u8]) -> Recording {
+    match formats::read(text, None, &Reading::default()) {
         Ok(Loaded::Operations(recording)) => recording,
         _ => panic!("the shipped histories can be read"),
+    }
+}
+
+/// Each from reading the file on; the peers from memory on, in processes of their own that are ended when they take too long.
+fn etcd() {
+    let Some(texts) = etcd_texts() else {
+        println!("| etcd | skipped: there is no ../shared/data beside the checkout | | | | | |");
+        return;
     };
     let ours = rounds(5, || {
         for text in &texts {
             check_recording(&load(text), &Options::default(), &Limits::default());
         }
     });
-    let recordings: Vec<Recording> = texts.iter().map(|text| load(text)).collect();
-    let time = |each: fn(&Recording) -> String| {
-        let start = Instant::now();
-        for recording in &recordings {
-            each(recording);
-        }
-        format!("{:.3}", start.elapsed().as_secs_f64())
-    };
-    row(&format!("{} etcd histories, with reading", texts.len()), &ours, "", &time(plain), &time(stateright));
+    let (plain, stateright) = (support::in_child("etcd plain"), support::in_child("etcd stateright"));
+    row(&format!("{} etcd histories, with reading", texts.len()), &ours, "", &plain, &stateright);
+}
+
+fn etcd_peer(peer: &str) -> String {
+    let recordings: Vec<Recording> = etcd_texts().unwrap_or_default().iter().map(|text| load(text)).collect();
+    let judge = if peer == "plain" { plain } else { stateright };
+    let start = Instant::now();
+    for recording in &recordings {
+        judge(recording);
+    }
+    format!("{:.3}", start.elapsed().as_secs_f64())
 }
 
 fn parse() {

@@ -4,6 +4,7 @@ use crate::causal::{self, Isolation};
 use crate::eventual;
 use crate::formats::{self, Broken, Loaded};
 use crate::linearizability::{Verdict, check_recording};
+use crate::multi;
 use crate::page;
 use crate::recording::Recording;
 use crate::sessions;
@@ -80,12 +81,16 @@ pub fn loaded_history(loaded: &Loaded, demand: &Demand) -> Result<Judgement, Str
     match loaded {
         Loaded::Operations(recording) => Ok(operations(recording, demand)),
         Loaded::Transactions(transactions) => {
-            let level = demand.level.unwrap_or(Level::CausalConvergence);
-            let isolation = isolation(level).ok_or(
-                "transactions are judged at the levels causal, cc, ccv, cm, read-atomic and read-committed",
-            )?;
+            let custom = if demand.reading.multi { Level::Linearizable } else { Level::CausalConvergence };
+            let level = demand.level.unwrap_or(custom);
             let start = Instant::now();
-            let found = causal::check(transactions, isolation, &demand.limits);
+            let found = match isolation(level) {
+                Some(isolation) => causal::check(transactions, isolation, &demand.limits),
+                None if level == Level::Linearizable => {
+                    multi::check(transactions, &demand.options, &demand.limits)
+                }
+                None => return Err("transactions are judged at the levels linearizable, causal, cc, ccv, cm, read-atomic and read-committed".into()),
+            };
             Ok(judged(level, transactions, Outcome::Anomaly(found), start))
         }
     }

@@ -16,6 +16,7 @@ mod judgement;
 mod kernel;
 pub mod linearizability;
 pub mod model;
+pub mod multi;
 mod narrow;
 mod page;
 pub mod plain;

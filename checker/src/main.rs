@@ -21,8 +21,9 @@ struct Arguments {
     /// Format of the files.
     #[arg(long, value_parser = ["auto", "jsonl", "json", "edn", "etcd-log", "awdit"], default_value = "auto")]
     format: String,
-    /// What the keys are: kv and register differ in nothing; an absent counter is 0.
-    #[arg(long, value_parser = ["register", "kv", "counter"], default_value = "kv")]
+    /// What the keys are: kv and register differ in nothing; an absent counter is 0; multi-register: every operation is a list of
+    /// reads and writes of registers, and all registers are one object.
+    #[arg(long, value_parser = ["register", "kv", "counter", "multi-register"], default_value = "kv")]
     model: String,
     /// The value of every key before the first operation; absent unless told.
     #[arg(long)]
@@ -79,6 +80,7 @@ impl Arguments {
             initial: self.init.as_ref().filter(|init| *init != "nil").map(|init| init.clone().into_bytes()),
             independent: self.independent,
             counter: self.model == "counter",
+            multi: self.model == "multi-register",
         };
         let timeout = match self.timeout {
             None => None,

@@ -43,6 +43,27 @@ pub struct Transactions {
     pub unwritten_allowed: bool,
     /// Reads that were left out because more than one write may be what they saw.
     pub ambiguous: usize,
+    /// When each transaction was called and when it returned ([`u64::MAX`]: its outcome is unknown); empty where the file does not say.
+    pub intervals: Vec<(u64, u64)>,
+    /// Those of unknown outcome that are known only from their calls. They count only where an order of all is sought.
+    pub unfinished: Vec<Unfinished>,
+    /// What registers hold at first where it matters, 0 for nothing; and what single ones hold where it is something else.
+    pub initial: u32,
+    /// By key.
+    pub initial_of: Vec<(u32, u32)>,
+}
+
+/// A transaction that was called, and of which no more is known.
+#[derive(Debug, Clone, Default)]
+pub struct Unfinished {
+    /// Its session, from 0.
+    pub session: u32,
+    /// Its line in the file, from 1.
+    pub line: u32,
+    /// When it was called.
+    pub call: u64,
+    /// What it would write.
+    pub accesses: Vec<Access>,
 }
 
 impl Transactions {

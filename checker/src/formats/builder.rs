@@ -1,12 +1,13 @@
 //! Puts events together to operations.
 
+use super::calls::Calls;
 use super::datum::{Datum, Wrong};
 use super::event::{Event, Kind};
 use super::window::Window;
 use super::{Format, Loaded, Place};
 use crate::history::Level;
 use crate::recording::{Code, Initial, NOTHING, Record, Recording, Reply};
-use crate::transactions::{Access, Transactions};
+use crate::transactions::Transactions;
 
 /// What a read of nil means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +42,9 @@ pub struct Reading {
     pub independent: bool,
     /// An absent counter reads as 0.
     pub counter: bool,
+    /// Every operation is a transaction on several registers, whatever it is called, and a read of nil means what it means for operations. Without it
+    /// only those called `txn` are, and a read of nil means that nothing was written yet, unless [`Reading::nil`] tells.
+    pub multi: bool,
 }
 
 const NOBODY: u32 = u32::MAX;
@@ -56,8 +60,8 @@ pub(super) struct Builder<'w> {
     transactions: Transactions,
     /// The open operation of each process, by its number; [`NOBODY`] for none.
     open: Vec<u32>,
-    /// Open transactions: process, its line, what was asked.
-    open_transactions: Vec<(u32, u32)>,
+    /// What is done with transactions.
+    calls: Calls,
     failed: usize,
     events: u64,
     window: Option<Window<'w>>,
@@ -96,7 +100,7 @@ impl<'w> Builder<'w> {
             recording,
             transactions: Transactions { unwritten_allowed: true, ..Transactions::default() },
             open: Vec::new(),
-            open_transactions: Vec::new(),
+            calls: Calls::new(reading, edn),
             failed: 0,
             events: 0,
             window,
@@ -140,16 +144,15 @@ impl<'w> Builder<'w> {
         }
         // A completion is of what was invoked, whatever it is called.
         let transaction = match kind {
-            Kind::Invoke => event.f.as_ref().is_some_and(|f| f.is(b"txn")),
-            _ => !self.open_transactions.is_empty(),
+            Kind::Invoke => self.calls.is_transaction(event),
+            _ => !self.calls.is_empty(),
         };
         let time = event.time.unwrap_or(self.events);
         if self.window.as_mut().is_some_and(|window| !window.on_time(time)) {
             return self
                 .stop(Stop::OutOfOrder, "its time is earlier than that of much before it in the file");
         }
-        let mixed =
-            if transaction { !self.recording.records.is_empty() } else { !self.open_transactions.is_empty() };
+        let mixed = if transaction { !self.recording.records.is_empty() } else { !self.calls.is_empty() };
         if kind == Kind::Invoke && mixed {
             return Err(Wrong {
                 at: 0,
@@ -158,9 +161,8 @@ impl<'w> Builder<'w> {
         }
         match (kind, self.open[process as usize]) {
             (Kind::Invoke, NOBODY) if transaction => {
-                self.open[process as usize] = self.open_transactions.len() as u32;
-                self.open_transactions.push((process, place.line as u32));
-                Ok(())
+                self.open[process as usize] = process;
+                self.calls.invoke(event, process, time, place.line as u32, &mut self.transactions)
             }
             (Kind::Invoke, NOBODY) => {
                 self.open[process as usize] = self.recording.records.len() as u32;
@@ -179,9 +181,9 @@ impl<'w> Builder<'w> {
                 let name = String::from_utf8_lossy(self.recording.processes.text(process)).into_owned();
                 Err(Wrong { at: 0, reason: format!("process {name} completes what it did not invoke") })
             }
-            (_, at) if transaction => {
+            (_, _) if transaction => {
                 self.open[process as usize] = NOBODY;
-                self.transaction(at, kind, event)
+                self.calls.complete(event, (process, kind), time, &mut self.transactions)
             }
             (_, at) => {
                 self.open[process as usize] = NOBODY;
@@ -411,41 +413,10 @@ impl<'w> Builder<'w> {
     }
 
     /// A transaction has completed: what it did is what the completion says.
-    fn transaction(&mut self, at: u32, kind: Kind, event: &Event<'_>) -> Result<(), Wrong> {
-        let (process, line) = self.open_transactions[at as usize];
-        let wrong =
-            || Wrong { at: event.value_at, reason: "a transaction is a list of [f key value]".into() };
-        if kind == Kind::Fail || (kind == Kind::Info && event.value.is_none()) {
-            return Ok(());
-        }
-        let mut accesses = Vec::new();
-        for access in event.value.as_ref().and_then(Datum::list).ok_or_else(wrong)? {
-            let Some([f, key, value]) = access.list() else {
-                return Err(wrong());
-            };
-            let write = f.is(b"w") || f.is(b"write");
-            if !write && !f.is(b"r") && !f.is(b"read") {
-                return Err(Wrong {
-                    at: event.value_at,
-                    reason: "a transaction reads (r) and writes (w)".into(),
-                });
-            }
-            let value = match value {
-                Datum::Nil => NOTHING,
-                value => self.transactions.values.id(&value.bytes()),
-            };
-            // Of an unknown outcome only the writes matter: whoever reads them shows that it happened.
-            if write || kind == Kind::Ok {
-                accesses.push(Access { key: self.transactions.keys.id(&key.bytes()), value, write });
-            }
-        }
-        self.transactions.push(process - 1, line, &accesses);
-        Ok(())
-    }
-
     /// What is left, and how many operations were let go of before.
     pub(super) fn finish(mut self) -> (Loaded, usize) {
-        if !self.open_transactions.is_empty() {
+        if !self.calls.is_empty() {
+            self.calls.finish(&self.recording, &mut self.transactions);
             self.transactions.sessions = self.recording.processes;
             return (Loaded::Transactions(self.transactions), 0);
         }

@@ -12,6 +12,7 @@
 
 mod awdit;
 mod builder;
+mod calls;
 mod chunks;
 pub(crate) mod datum;
 mod edn;
