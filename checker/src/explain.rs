@@ -45,7 +45,10 @@ pub(crate) fn explain(
         }
     }
     let smallest = match (&violation.conflict, stuck) {
-        (Some(conflict), _) => conflict.iter().map(|at| kernel.ops[*at as usize].source).collect(),
+        (Some(conflict), _) => {
+            let all = with_witnesses(kernel, conflict);
+            all.iter().map(|at| kernel.ops[*at as usize].source).collect()
+        }
         (None, Some(stuck)) => Parts::new(recording, options, kernel, stuck).smallest(),
         (None, None) => Vec::new(),
     };
@@ -59,6 +62,23 @@ pub(crate) fn explain(
         stuck: source(stuck),
         smallest: smallest.into_iter().map(|at| recording.operation(at)).collect(),
     }
+}
+
+/// Adds to a conflict what shows that its operations of unknown outcome happened: of each, one that demands what it set.
+fn with_witnesses(kernel: &Kernel, conflict: &[u32]) -> Vec<u32> {
+    let mut all = conflict.to_vec();
+    let mut next = 0;
+    while let Some(at) = all.get(next).copied() {
+        next += 1;
+        let op = kernel.ops[at as usize];
+        let Some(class) = op.sets().filter(|_| op.is_unknown()) else { continue };
+        let shows = |other: u32| other != at && kernel.ops[other as usize].needs() == Some(class);
+        if !all.iter().any(|other| shows(*other)) {
+            let witnesses = (0..kernel.ops.len() as u32).filter(|other| shows(*other));
+            all.extend(witnesses.min_by_key(|other| kernel.ops[*other as usize].is_unknown()));
+        }
+    }
+    all
 }
 
 /// Steps that an explanation gets at least.

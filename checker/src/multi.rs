@@ -13,18 +13,11 @@ use crate::kernel::NEVER;
 use crate::linearizability::{Limits, Options};
 use crate::transactions::{Access, Transactions};
 use explain::{Why, explain};
+use feeders::Txn;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
-use search::{Budget, Found, Txn, decide};
+use search::{Budget, Found, Object, decide};
 use std::fmt::Write as _;
-
-/// Registers that transactions connect.
-struct Object {
-    txns: Vec<Txn>,
-    /// The cell of each register at first.
-    initial: Vec<u32>,
-    cells: usize,
-}
 
 /// Judges transactions whose times are known. `Err` when it was given up, or cannot be judged: why, and what was decided.
 ///
@@ -53,7 +46,7 @@ pub fn check(history: &Transactions, options: &Options, limits: &Limits) -> Resu
     let mut spent = Vec::new();
     for object in &objects {
         let mut left = budget.clone();
-        match decide(&object.txns, &object.initial, object.cells, &mut left) {
+        match decide(&object.txns, object, &mut left) {
             Found::Order(_) => {}
             Found::None => {
                 let steps = budget.steps.saturating_sub(left.steps) + 20_000;

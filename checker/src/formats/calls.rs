@@ -1,8 +1,8 @@
 //! Puts the events of transactions together.
 
-use super::builder::{Nil, Reading};
 use super::datum::{Datum, Wrong};
 use super::event::{Event, Kind};
+use super::reading::{Nil, Reading};
 use crate::recording::{NOTHING, Recording};
 use crate::transactions::{Access, Transactions, Unfinished};
 use std::collections::BTreeMap;

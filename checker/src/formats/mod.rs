@@ -18,6 +18,7 @@ pub(crate) mod datum;
 mod edn;
 mod event;
 mod json;
+mod reading;
 pub(crate) mod window;
 
 use crate::recording::Recording;
@@ -28,7 +29,7 @@ use datum::{Cursor, Wrong};
 use std::io::{BufRead, Read};
 use window::Window;
 
-pub use builder::{FailedCas, Nil, Reading};
+pub use reading::{FailedCas, Nil, Reading};
 
 /// A place in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! Why transactions have no order: the longest prefix in time that has one, and the smallest part that has none either.
 
-use super::Object;
-use super::search::{Budget, Found, Txn, decide, events};
+use super::feeders::Txn;
+use super::search::{Budget, Found, Object, decide, events};
 use crate::kernel::NEVER;
 
 /// What is shown of a violation.
@@ -31,7 +31,7 @@ pub(super) fn explain(object: &Object, budget: &Budget) -> Why {
     while low < high {
         let middle = usize::midpoint(low, high);
         let part = until(object, returns[middle]);
-        match decide(&part, &object.initial, object.cells, &mut budget.clone()) {
+        match decide(&part, object, &mut budget.clone()) {
             Found::Order(found) => {
                 order = found.into_iter().map(|at| part[at as usize].source).collect();
                 low = middle + 1;
@@ -114,6 +114,6 @@ impl Parts<'_> {
         }
         let mut budget = Budget { steps: STEPS_EACH, deadline: None, memory: 16 << 20 };
         let part = self.part(kept);
-        decide(&part, &self.object.initial, self.object.cells, &mut budget) == Found::None
+        decide(&part, self.object, &mut budget) == Found::None
     }
 }

@@ -1,8 +1,21 @@
 //! What is wrong at a glance: a transaction that contradicts itself, and a read that nobody can have fed. A read was fed by the last write of its
 //! register before it; that one was called before the read returned, and no write that certainly happened lies wholly between the two.
 
-use super::search::Txn;
 use crate::kernel::NEVER;
+
+/// A transaction: what it sees first of each register, and what it leaves there. Registers and *cells* (a register and a value) are numbers.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Txn {
+    pub(super) call: u64,
+    /// [`NEVER`]: of unknown outcome; such a one demands nothing.
+    pub(super) ret: u64,
+    pub(super) reads: Vec<(u32, u32)>,
+    pub(super) writes: Vec<(u32, u32)>,
+    /// It contradicts itself, so that it has no place anywhere.
+    pub(super) broken: bool,
+    /// Which transaction of the history it is.
+    pub(super) source: u32,
+}
 
 /// Whether some transaction has no place in any order.
 pub(super) fn show_none(txns: &[Txn], initial: &[u32], cells: usize) -> bool {

@@ -9,26 +9,12 @@
 //!   to be dead stays so, and what was left is tried later: only when nothing is left there is no order.
 //! - Of what was tried, only the registers that somebody will read are remembered.
 
-use super::feeders::show_none;
+use super::feeders::{Txn, show_none};
 use crate::kernel::NEVER;
 use foldhash::fast::FixedState;
 use hashbrown::HashSet;
 use std::collections::BTreeSet;
 use std::time::Instant;
-
-/// A transaction: what it sees first of each register, and what it leaves there. Registers and *cells* (a register and a value) are numbers.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Txn {
-    pub(super) call: u64,
-    /// [`NEVER`]: of unknown outcome; such a one demands nothing.
-    pub(super) ret: u64,
-    pub(super) reads: Vec<(u32, u32)>,
-    pub(super) writes: Vec<(u32, u32)>,
-    /// It contradicts itself, so that it has no place anywhere.
-    pub(super) broken: bool,
-    /// Which transaction of the history it is.
-    pub(super) source: u32,
-}
 
 /// What may be spent.
 #[derive(Debug, Clone)]
@@ -71,12 +57,20 @@ pub(super) fn events(txns: &[Txn]) -> Vec<(u64, bool, u32)> {
     events
 }
 
-/// Searches an order. `initial`: the cell of each register at first.
-pub(super) fn decide(txns: &[Txn], initial: &[u32], cells: usize, budget: &mut Budget) -> Found {
-    if show_none(txns, initial, cells) {
+/// Registers that transactions connect.
+pub(super) struct Object {
+    pub(super) txns: Vec<Txn>,
+    /// The cell of each register at first.
+    pub(super) initial: Vec<u32>,
+    pub(super) cells: usize,
+}
+
+/// Searches an order of transactions, which are all of an object or some.
+pub(super) fn decide(txns: &[Txn], object: &Object, budget: &mut Budget) -> Found {
+    if show_none(txns, &object.initial, object.cells) {
         return Found::None;
     }
-    Search::new(txns, initial, cells).run(budget)
+    Search::new(txns, &object.initial, object.cells).run(budget)
 }
 
 /// What was done, to be undone.
