@@ -1,7 +1,9 @@
 //! The clients of a node: who is connected, for CLIENT LIST and CLIENT KILL.
 
+use crate::access::DEFAULT;
 use crate::commands::{err, integer, syntax, word};
 use crate::resp::{Args, Value};
+use crate::users::Users;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -24,6 +26,8 @@ pub struct Client {
     pub version: AtomicU8,
     /// Its name, and its library's name and version.
     names: Mutex<[Bytes; 3]>,
+    /// Its user, and which one of that name.
+    user: Mutex<(Bytes, u64)>,
     killed: AtomicBool,
     wake: Notify,
 }
@@ -54,6 +58,7 @@ impl Client {
             heard: AtomicU64::new(0),
             version: AtomicU8::new(2),
             names: Mutex::default(),
+            user: Mutex::new((Bytes::from_static(DEFAULT), 0)),
             killed: AtomicBool::new(false),
             wake: Notify::new(),
         }
@@ -67,6 +72,15 @@ impl Client {
     /// Sets a name.
     pub fn set_name(&self, which: Name, name: Bytes) {
         lock(&self.names)[which as usize] = name;
+    }
+
+    /// Goes on as this user.
+    pub fn set_user(&self, name: Bytes, serial: u64) {
+        *lock(&self.user) = (name, serial);
+    }
+
+    fn user(&self) -> (Bytes, u64) {
+        lock(&self.user).clone()
     }
 
     /// It has sent something.
@@ -94,10 +108,11 @@ impl Client {
     pub fn describe(&self) -> String {
         let [name, library, version] =
             lock(&self.names).clone().map(|name| String::from_utf8_lossy(&name).into_owned());
+        let user = String::from_utf8_lossy(&self.user().0).into_owned();
         let age = self.since.elapsed();
         let idle = age.as_millis() as u64 - self.heard.load(Ordering::Relaxed).min(age.as_millis() as u64);
         format!(
-            "id={} addr={} laddr={} name={name} age={} idle={} flags=N db=0 user=default resp={} lib-name={library} lib-ver={version}\n",
+            "id={} addr={} laddr={} name={name} age={} idle={} flags=N db=0 user={user} resp={} lib-name={library} lib-ver={version}\n",
             self.id,
             self.addresses.0,
             self.addresses.1,
@@ -152,8 +167,15 @@ impl Clients {
         Ok(Value::Verbatim(Bytes::from(lines)))
     }
 
+    /// Cuts the connections of users that are none of `serials` any more; whether `me` is one of them.
+    pub fn cut_strangers(&self, serials: &[u64], me: u64) -> bool {
+        let mut strangers = self.all();
+        strangers.retain(|client| !serials.contains(&client.user().1));
+        kill_all(&strangers, me)
+    }
+
     /// CLIENT KILL, asked by `me`. The flag tells whether `me` is among the killed.
-    pub fn kill(&self, a: &Args<'_>, me: u64) -> Result<(Value, bool), Value> {
+    pub fn kill(&self, a: &Args<'_>, me: u64, users: &Users) -> Result<(Value, bool), Value> {
         let (mut skip_me, mut wanted) = (true, self.all());
         if a.len() == 3 {
             let address = String::from_utf8_lossy(&a[2]).into_owned();
@@ -178,8 +200,12 @@ impl Clients {
                         wanted.clear();
                     }
                 }
-                "USER" if text == "default" => {}
-                "USER" => return Err(err(&format!("No such user '{text}'"))),
+                "USER" => {
+                    if users.look(|table| table.named(value).is_none()) {
+                        return Err(err(&format!("No such user '{text}'")));
+                    }
+                    wanted.retain(|client| client.user().0 == value);
+                }
                 "SKIPME" => match word(value).as_str() {
                     "YES" => skip_me = true,
                     "NO" => skip_me = false,

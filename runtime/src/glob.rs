@@ -15,6 +15,9 @@ pub struct Glob {
     elements: usize,
 }
 
+/// Words of states that a match keeps on the stack: patterns of up to 1023 bytes are matched without taking memory.
+const WORDS_KEPT: usize = 16;
+
 fn set(words: &mut [u64], bit: usize) {
     words[bit / 64] |= 1 << (bit % 64);
 }
@@ -47,7 +50,13 @@ impl Glob {
 
     /// Whether it matches the whole of `text`.
     pub fn matches(&self, text: &[u8]) -> bool {
-        let mut states = vec![0_u64; self.words];
+        let (mut few, mut many) = ([0_u64; WORDS_KEPT], Vec::new());
+        let states = if let Some(states) = few.get_mut(..self.words) {
+            states
+        } else {
+            many.resize(self.words, 0);
+            &mut many[..]
+        };
         states[0] = 1;
         for byte in text {
             let steps = &self.steps[usize::from(*byte) * self.words..][..self.words];

@@ -3,6 +3,7 @@
 //! Nothing here decides anything about consistency: bytes come in, inputs go to the core, outputs are carried out.
 #![forbid(unsafe_code)]
 
+pub mod access;
 #[cfg(not(madsim))]
 pub mod admin;
 pub mod clients;
@@ -30,6 +31,7 @@ pub mod scan;
 pub mod server;
 pub mod slowlog;
 pub mod stats;
+pub mod users;
 #[cfg(not(madsim))]
 pub mod verify;
 pub mod walker;

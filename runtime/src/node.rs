@@ -99,6 +99,7 @@ pub fn start(node: &NodeConfig, ports: Ports) -> Result<Running, String> {
         durability: node.durability_text(),
         floors: node.floors_text(),
         max_clients: node.max_clients,
+        users: Arc::default(),
         clients: Clients::default(),
         cursors: Cursors::default(),
         stop: Stop::default(),

@@ -7,6 +7,7 @@ use crate::glob;
 use crate::inbox::Shard;
 use crate::resp::{Args, Value};
 use crate::stats::Stats;
+use crate::users::Users;
 use bytes::Bytes;
 use samara_core::base::{Config, Level, NodeId};
 use samara_core::rules::ring::SlotTable;
@@ -38,6 +39,8 @@ pub struct Server {
     pub floors: String,
     /// Client connections at a time.
     pub max_clients: u64,
+    /// Who may come in, and do what.
+    pub users: Arc<Users>,
     /// Who is connected.
     pub clients: Clients,
     /// The latest cursors of SCAN.
@@ -109,6 +112,10 @@ impl Server {
             ("total_connections_received", count(&stats.connections_total)),
             ("total_commands_processed", count(&stats.commands)),
             ("rejected_connections", count(&stats.connections_refused)),
+            ("acl_access_denied_auth", count(&stats.denied_auth)),
+            ("acl_access_denied_cmd", count(&stats.denied_commands)),
+            ("acl_access_denied_key", count(&stats.denied_keys)),
+            ("acl_access_denied_channel", "0".into()),
         ];
         let cluster = vec![
             ("cluster_enabled", "0".to_string()),

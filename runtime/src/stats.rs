@@ -84,6 +84,12 @@ pub struct Stats {
     pub slow_clients_closed: AtomicU64,
     /// Requests that broke the protocol.
     pub protocol_errors: AtomicU64,
+    /// Wrong passwords.
+    pub denied_auth: AtomicU64,
+    /// Commands that a user may not run.
+    pub denied_commands: AtomicU64,
+    /// Keys that a user may not use.
+    pub denied_keys: AtomicU64,
     /// Commands ever.
     pub commands: AtomicU64,
     /// Frames to peers that were dropped because the peer was away or too slow.
@@ -119,6 +125,9 @@ impl Default for Stats {
             connections_refused: AtomicU64::new(0),
             slow_clients_closed: AtomicU64::new(0),
             protocol_errors: AtomicU64::new(0),
+            denied_auth: AtomicU64::new(0),
+            denied_commands: AtomicU64::new(0),
+            denied_keys: AtomicU64::new(0),
             commands: AtomicU64::new(0),
             peer_frames_dropped: AtomicU64::new(0),
             peer_connections_total: AtomicU64::new(0),
@@ -298,8 +307,16 @@ impl Stats {
         for (kind, count) in OUTCOMES.iter().zip(errors).skip(1) {
             writeln!(text, "samara_errors_total{{kind=\"{kind}\"}} {count}")?;
         }
-        let broken = self.protocol_errors.load(Ordering::Relaxed);
-        writeln!(text, "samara_errors_total{{kind=\"protocol\"}} {broken}")?;
+        let others = [
+            ("protocol", &self.protocol_errors),
+            ("wrongpass", &self.denied_auth),
+            ("noperm_command", &self.denied_commands),
+            ("noperm_key", &self.denied_keys),
+        ];
+        for (kind, counter) in others {
+            let count = counter.load(Ordering::Relaxed);
+            writeln!(text, "samara_errors_total{{kind=\"{kind}\"}} {count}")?;
+        }
         writeln!(text, "# HELP samara_operation_seconds Time from the request to its answer.")?;
         writeln!(text, "# TYPE samara_operation_seconds histogram")?;
         for (op, level, cell) in self.cells() {

@@ -55,6 +55,7 @@ async fn shell(node: u16, platter: Platter) {
         durability: "sync".into(),
         floors: String::new(),
         max_clients: 100,
+        users: Arc::default(),
         clients: Clients::default(),
         cursors: Cursors::default(),
         stop: Stop::default(),

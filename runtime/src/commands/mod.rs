@@ -1,5 +1,6 @@
 //! Redis commands: a table of what there is, and the translation of each into operations of the core.
 
+pub mod facts;
 mod keys;
 mod number;
 mod range;
@@ -10,12 +11,12 @@ mod table;
 use crate::reply::Shape;
 use crate::resp::{Args, Value};
 use bytes::Bytes;
-use samara_core::base::{KeyOp, Level, Wanted, limits};
+use samara_core::base::{KeyOp, Level, Wanted};
 use samara_core::rules::sequence::{Ending, Task};
 use std::time::Duration;
 
-pub use range::behind;
-pub use table::{COMMANDS, Command, find};
+pub use range::{behind, values_between};
+pub use table::{COMMANDS, Command, CommandId, Found, all, find, lookup, lookup_any, named};
 
 /// One operation on one key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -166,6 +167,18 @@ pub(crate) fn unknown_sub(sub: &[u8], command: &str) -> Value {
     Value::error(text)
 }
 
+/// The error for a subcommand that takes another number of arguments.
+pub(crate) fn unknown_or_wrong(sub: &[u8], command: &str) -> Value {
+    let text = [
+        b"ERR unknown subcommand or wrong number of arguments for '",
+        shown(sub, 128),
+        b"'. Try ",
+        command.as_bytes(),
+        b" HELP.",
+    ];
+    Value::error(text.concat())
+}
+
 /// The answer of a HELP subcommand.
 pub(crate) fn help(command: &str, subs: &str) -> Value {
     let line = |text: String| Value::Bulk(Bytes::from(text));
@@ -177,26 +190,7 @@ pub(crate) fn help(command: &str, subs: &str) -> Value {
 
 /// Translates a request, which is not empty. `Err` is the reply.
 pub fn parse(a: &Args<'_>) -> Result<Action, Value> {
-    let Some(mut command) = find(&a[0]) else {
-        return Err(unknown(a));
-    };
-    if let (false, Some(sub)) = (command.subs.is_empty(), a.at(1)) {
-        let found = command.subs.iter().find(|candidate| candidate.is_sub(sub));
-        command = match found {
-            Some(sub) => sub,
-            // COMMAND is a command of its own as well.
-            None => return Err(unknown_sub(sub, command.name)),
-        };
-    }
-    if !command.takes(a.len()) {
-        return Err(wrong_arity(command.name));
-    }
-    for key in command.keys(a) {
-        if key.len() > limits::KEY_BYTES_MAX {
-            return Err(Value::error(format!("TOOLARGE a key is at most {} bytes", limits::KEY_BYTES_MAX)));
-        }
-    }
-    (command.parse)(command, a)
+    lookup(a)?.parse(a)
 }
 
 /// The name of a level.

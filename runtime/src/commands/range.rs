@@ -34,6 +34,14 @@ pub(super) fn range(_: &'static Command, a: &Args<'_>) -> Result<Action, Value> 
     Ok(Action::Walk(Walk::Range(wanted, limit)))
 }
 
+/// The bounds between which a RANGE shows values; `None` where it shows none, or is answered with an error.
+pub fn values_between(command: &Command, a: &Args<'_>) -> Option<(Bytes, Option<Bytes>)> {
+    if command.name != "range" || !a.tail(3).iter().any(|option| option.eq_ignore_ascii_case(b"values")) {
+        return None;
+    }
+    Some((low(a.at(1)?).ok()?, high(a.at(2)?).ok()?))
+}
+
 fn bad_bound() -> Value {
     err("a bound of RANGE is - or +, [key with the key, or (key without it")
 }

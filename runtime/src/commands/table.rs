@@ -1,7 +1,8 @@
 //! The table of commands, as COMMAND tells it.
 
-use super::{Action, keys, range, several, strings};
+use super::{Action, keys, range, several, strings, unknown, unknown_sub, wrong_arity};
 use crate::resp::{Args, Value};
+use samara_core::base::limits;
 
 /// A command, or a subcommand under its full name (`client|id`).
 #[derive(Debug)]
@@ -62,6 +63,22 @@ const fn container(name: &'static str, arity: i32, subs: &'static [Command]) -> 
     command
 }
 
+const ACL: &[Command] = &[
+    own("acl|cat", -2),
+    own("acl|deluser", -3),
+    own("acl|dryrun", -4),
+    own("acl|genpass", -2),
+    own("acl|getuser", 3),
+    own("acl|help", 2),
+    own("acl|list", 2),
+    own("acl|load", 2),
+    own("acl|log", -2),
+    own("acl|save", 2),
+    own("acl|setuser", -3),
+    own("acl|users", 2),
+    own("acl|whoami", 2),
+];
+
 const CLIENT: &[Command] = &[
     own("client|getname", 2),
     own("client|help", 2),
@@ -119,6 +136,7 @@ const SLOWLOG: &[Command] =
 
 /// Every command there is, by name.
 pub const COMMANDS: &[Command] = &[
+    container("acl", -2, ACL),
     key("append", 3, WRITE, strings::append),
     own("asking", 1),
     own("auth", -2),
@@ -194,14 +212,120 @@ pub const COMMANDS: &[Command] = &[
     own("wait", 3),
 ];
 
+/// The number of a command or subcommand: a command's subcommands follow it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CommandId(u16);
+
+impl CommandId {
+    /// How many there are.
+    pub const COUNT: usize = {
+        let last = COMMANDS.len() - 1;
+        FIRST_IDS[last] as usize + 1 + COMMANDS[last].subs.len()
+    };
+
+    /// As a place in a table of all commands.
+    pub fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+/// The number of each command.
+const FIRST_IDS: [u16; COMMANDS.len()] = {
+    let mut ids = [0; COMMANDS.len()];
+    let (mut at, mut next) = (0, 0);
+    while at < COMMANDS.len() {
+        ids[at] = next;
+        next += 1 + COMMANDS[at].subs.len() as u16;
+        at += 1;
+    }
+    ids
+};
+
+/// A command of the table, and its number.
+#[derive(Debug, Clone, Copy)]
+pub struct Found {
+    /// The command, or the subcommand.
+    pub command: &'static Command,
+    /// Its number.
+    pub id: CommandId,
+}
+
 /// Finds a command by name, in any case.
 pub fn find(name: &[u8]) -> Option<&'static Command> {
+    found(name).map(|found| found.command)
+}
+
+fn found(name: &[u8]) -> Option<Found> {
     let mut lower = [0; 16];
     let lower = lower.get_mut(..name.len())?;
     lower.copy_from_slice(name);
     lower.make_ascii_lowercase();
     let at = COMMANDS.binary_search_by(|command| command.name.as_bytes().cmp(lower)).ok()?;
-    COMMANDS.get(at)
+    Some(Found { command: &COMMANDS[at], id: CommandId(FIRST_IDS[at]) })
+}
+
+/// The command or subcommand of this full name (`get`, `client|id`), in any case.
+pub fn named(name: &[u8]) -> Option<Found> {
+    match name.iter().position(|byte| *byte == b'|') {
+        None => found(name),
+        Some(bar) => found(&name[..bar])?.part(&name[bar + 1..]),
+    }
+}
+
+/// Every command and subcommand, by number.
+pub fn all() -> impl Iterator<Item = Found> {
+    let commands = COMMANDS.iter().flat_map(|command| std::iter::once(command).chain(command.subs));
+    (0..).zip(commands).map(|(id, command)| Found { command, id: CommandId(id) })
+}
+
+/// The command that a request is for, whatever its number of arguments.
+pub fn lookup_any(a: &Args<'_>) -> Option<Found> {
+    let wanted = found(a.at(0)?)?;
+    match a.at(1) {
+        Some(sub) if !wanted.command.subs.is_empty() => wanted.part(sub),
+        _ => Some(wanted),
+    }
+}
+
+/// The command that a request is for: `Err` is the reply where there is none, or where it takes another number of arguments.
+pub fn lookup(a: &Args<'_>) -> Result<Found, Value> {
+    let mut wanted = found(&a[0]).ok_or_else(|| unknown(a))?;
+    if let (false, Some(sub)) = (wanted.command.subs.is_empty(), a.at(1)) {
+        // A container without a subcommand is a command of its own: COMMAND has a meaning so.
+        wanted = wanted.part(sub).ok_or_else(|| unknown_sub(sub, wanted.command.name))?;
+    }
+    if wanted.command.takes(a.len()) { Ok(wanted) } else { Err(wrong_arity(wanted.command.name)) }
+}
+
+impl Found {
+    /// The subcommand of this name, in any case.
+    pub fn part(self, name: &[u8]) -> Option<Self> {
+        let at = self.command.subs.iter().position(|sub| sub.is_sub(name))?;
+        Some(Self { command: &self.command.subs[at], id: CommandId(self.id.0 + 1 + at as u16) })
+    }
+
+    /// Its subcommands.
+    pub fn subs(self) -> impl Iterator<Item = Self> {
+        (1..).zip(self.command.subs).map(move |(at, command)| Self { command, id: CommandId(self.id.0 + at) })
+    }
+
+    /// Whether anybody may ask for it before a password is given.
+    pub fn is_free(self) -> bool {
+        matches!(self.command.name, "auth" | "hello" | "quit" | "reset")
+    }
+
+    /// Translates a request for it. `Err` is the reply.
+    pub fn parse(self, a: &Args<'_>) -> Result<Action, Value> {
+        for key in self.command.keys(a) {
+            if key.len() > limits::KEY_BYTES_MAX {
+                return Err(Value::error(format!(
+                    "TOOLARGE a key is at most {} bytes",
+                    limits::KEY_BYTES_MAX
+                )));
+            }
+        }
+        (self.command.parse)(self.command, a)
+    }
 }
 
 impl Command {
@@ -264,6 +388,19 @@ mod tests {
         let mut expected: Vec<_> = all.map(|command| (name(command), kind(command).to_string())).collect();
         expected.sort();
         assert_eq!(rows.collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn every_command_has_a_number_of_its_own() {
+        for (at, Found { command, id }) in all().enumerate() {
+            let again =
+                named(command.name.to_uppercase().as_bytes()).map(|found| (found.id, found.command.name));
+            assert_eq!((id.index(), again), (at, Some((id, command.name))));
+        }
+        assert_eq!(all().count(), CommandId::COUNT);
+        for none in ["", "|", "get|", "get|x", "client|", "client|nope", "|id", "client|id|x", "nope"] {
+            assert!(named(none.as_bytes()).is_none(), "{none}");
+        }
     }
 
     #[test]

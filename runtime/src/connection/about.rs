@@ -1,12 +1,15 @@
 //! Commands about the connection and the server.
 
 use super::{Connection, Replies};
+use crate::access::DEFAULT;
 use crate::clients::Name;
+use crate::commands::facts::categories_of;
 use crate::commands::{
-    COMMANDS, Command, err, find, help, integer, level_name, parse_level, syntax, word, wrong_arity,
+    COMMANDS, Found, err, find, help, integer, level_name, named, parse_level, syntax, word, wrong_arity,
 };
 use crate::reply;
 use crate::resp::{Args, Value};
+use crate::users::Identity;
 use bytes::Bytes;
 use samara_core::base::{Failure, Hlc, Level, WallTime};
 use samara_core::rules::clock::Clock;
@@ -14,9 +17,9 @@ use samara_core::rules::quorum::majority;
 use std::sync::atomic::Ordering;
 
 const NO_PASSWORD: &str = "AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?";
-const WRONG_PASSWORD: &str = "WRONGPASS invalid username-password pair or user is disabled.";
+const HELLO_FIRST: &str = "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time";
 
-type Answer = Result<Value, Value>;
+pub(super) type Answer = Result<Value, Value>;
 
 impl Connection {
     /// Carries out the command of this full name.
@@ -32,13 +35,14 @@ impl Connection {
                 self.speak(2);
                 (self.level, self.replies) = (self.server.level, Replies::On);
                 self.client.set_name(Name::Own, Bytes::new());
+                self.become_user(self.server.users.newcomer());
                 Ok(Value::Status("RESET"))
             }
             "select" => match integer(&a[1])? {
                 0 => Ok(Value::Status("OK")),
                 _ => Err(err("DB index is out of range")),
             },
-            "auth" => auth(&a.tail(1)),
+            "auth" => self.auth(&a.tail(1)),
             "hello" => self.hello(a),
             "consistency" => self.consistency(a),
             "session" => self.resume(a),
@@ -46,8 +50,9 @@ impl Connection {
             "time" => Ok(time()),
             "wait" => self.wait(&a),
             "asking" | "readonly" | "readwrite" => Err(err("This instance has cluster support disabled")),
-            "command" => Ok(Value::Array(COMMANDS.iter().map(describe).collect())),
+            "command" => commands("info", a),
             _ => match name.split_once('|') {
+                Some(("acl", sub)) => self.acl(sub, a),
                 Some(("client", sub)) => self.client(sub, a),
                 Some(("command", sub)) => commands(sub, a),
                 Some(("config", sub)) => self.server.config(sub, &a),
@@ -73,7 +78,7 @@ impl Connection {
                 _ => return Err(Value::error("NOPROTO unsupported protocol version")),
             };
         }
-        let (mut at, mut name) = (2, None);
+        let (mut at, mut name, mut credentials) = (2, None, None);
         while at < a.len() {
             let left = a.len() - at - 1;
             match word(&a[at]).as_str() {
@@ -82,13 +87,19 @@ impl Connection {
                     at += 2;
                 }
                 "AUTH" if left >= 2 => {
-                    auth(&a.tail(at + 1).head(2))?;
+                    credentials = Some(a.tail(at + 1).head(2));
                     at += 3;
                 }
                 _ => {
                     return Err(Value::error([b"ERR Syntax error in HELLO option '", &a[at], b"'"].concat()));
                 }
             }
+        }
+        if let Some(credentials) = credentials {
+            self.auth(&credentials)?;
+        }
+        if self.identity.must_authenticate() {
+            return Err(Value::error(HELLO_FIRST));
         }
         self.speak(version);
         if let Some(name) = name {
@@ -103,6 +114,30 @@ impl Connection {
             (Value::text("role"), Value::text("master")),
             (Value::text("modules"), Value::Array(Vec::new())),
         ]))
+    }
+
+    /// AUTH: of the default user, or of the user that is named. Who says it wrong stays who it was.
+    fn auth(&mut self, a: &Args<'_>) -> Answer {
+        let users = &self.server.users;
+        let (name, password) = match a.len() {
+            1 if users.are_open() => return Err(err(NO_PASSWORD)),
+            1 => (DEFAULT, &a[0]),
+            2 => (&a[0], &a[1]),
+            _ => return Err(syntax()),
+        };
+        match users.admit(name, password) {
+            Some(identity) => {
+                self.become_user(identity);
+                Ok(Value::Status("OK"))
+            }
+            None => Err(self.refuse_password(name)),
+        }
+    }
+
+    /// Goes on as this user.
+    fn become_user(&mut self, identity: Identity) {
+        self.client.set_user(identity.user().name().clone(), identity.serial());
+        self.identity = identity;
     }
 
     /// Changes the RESP version.
@@ -124,7 +159,7 @@ impl Connection {
             }
             "list" => self.server.clients.list(&a),
             "kill" => {
-                let (answer, me) = self.server.clients.kill(&a, self.client.id)?;
+                let (answer, me) = self.server.clients.kill(&a, self.client.id, &self.server.users)?;
                 self.closing |= me;
                 Ok(answer)
             }
@@ -218,22 +253,13 @@ fn client_name(a: &Args<'_>, at: usize) -> Result<Bytes, Value> {
     Ok(a.copy(at))
 }
 
-/// The default user has no password: any is right for it, but the form without a user needs one to be set.
-fn auth(a: &Args<'_>) -> Answer {
-    match a.len() {
-        1 => Err(err(NO_PASSWORD)),
-        2 if &a[0] == b"default" => Ok(Value::Status("OK")),
-        2 => Err(Value::error(WRONG_PASSWORD)),
-        _ => Err(syntax()),
-    }
-}
-
 fn time() -> Value {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     Value::Array(vec![Value::text(now.as_secs().to_string()), Value::text(now.subsec_micros().to_string())])
 }
 
-fn describe(command: &Command) -> Value {
+fn describe(found: Found) -> Value {
+    let Found { command, id } = found;
     Value::Array(vec![
         Value::text(command.name),
         Value::Integer(i64::from(command.arity)),
@@ -241,10 +267,10 @@ fn describe(command: &Command) -> Value {
         Value::Integer(command.first as i64),
         Value::Integer(i64::from(command.last)),
         Value::Integer(command.step as i64),
-        Value::Set(Vec::new()),
+        Value::Set(categories_of(id).map(Value::Status).collect()),
         Value::Array(Vec::new()),
         Value::Array(Vec::new()),
-        Value::Array(command.subs.iter().map(describe).collect()),
+        Value::Array(found.subs().map(describe).collect()),
     ])
 }
 
@@ -256,10 +282,12 @@ fn commands(sub: &str, a: Args<'_>) -> Answer {
         }
         "list" => Err(syntax()),
         "info" if a.len() > 2 => {
-            let named = a.tail(2);
-            Ok(Value::Array(named.iter().map(|name| find(name).map_or(Value::Null, describe)).collect()))
+            let asked = a.tail(2);
+            Ok(Value::Array(asked.iter().map(|name| named(name).map_or(Value::Null, describe)).collect()))
         }
-        "info" => Ok(Value::Array(COMMANDS.iter().map(describe).collect())),
+        "info" => Ok(Value::Array(
+            COMMANDS.iter().filter_map(|command| named(command.name.as_bytes())).map(describe).collect(),
+        )),
         "docs" => Ok(Value::Map(Vec::new())),
         "getkeys" => {
             let command = find(&a[2]).ok_or_else(|| err("Invalid command specified"))?;

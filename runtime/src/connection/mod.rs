@@ -1,15 +1,17 @@
 //! One client's connection: its session, its level, and its commands, answered in the order in which they came.
 
 mod about;
+mod acl;
 mod pipeline;
 mod sequence;
 
 use crate::clients::{Client, Name};
-use crate::commands::{Action, Command, Walk, Worded, err, find, parse, wrong_arity};
+use crate::commands::{Action, Found, Walk, Worded, err, lookup};
 use crate::reply::Shape;
 use crate::resp::{Args, Decoder, Value};
 use crate::scan;
 use crate::server::Server;
+use crate::users::Identity;
 use bytes::{Buf, BytesMut};
 use samara_core::base::Level;
 use samara_core::rules::sequence::Task;
@@ -53,6 +55,8 @@ enum Barrier {
     Sleep(Duration),
     /// SESSION: the token covers what came before.
     Token,
+    /// ACL SAVE and ACL LOAD: they wait for the disk.
+    File(acl::Job),
 }
 
 /// A connection.
@@ -62,6 +66,8 @@ pub struct Connection {
     pipeline: Pipeline,
     barrier: Option<Barrier>,
     level: Level,
+    /// Who it is, and may do.
+    identity: Identity,
     /// What others may know of it.
     client: Arc<Client>,
     /// The RESP version spoken.
@@ -90,8 +96,10 @@ pub async fn serve(stream: TcpStream, server: Arc<Server>, id: u64) {
     stream.set_nodelay(true).ok();
     let pipeline = Pipeline::new(server.shards.clone(), server.stats.clone());
     let client = server.clients.enter(id, stream.peer_addr().ok(), stream.local_addr().ok());
+    let identity = server.users.newcomer();
     let mut connection = Connection {
         level: server.level,
+        identity,
         pipeline,
         barrier: None,
         client,
@@ -242,17 +250,36 @@ impl Connection {
         self.pipeline.add_answer(self.reply_version(), value);
     }
 
+    /// Whether the connection's user may make a request. Rules may have changed since the last one.
+    fn allow(&mut self, found: Found, args: &Args<'_>) -> Result<(), Value> {
+        if !self.server.users.refresh(&mut self.identity) {
+            // The user is gone, and so is this connection: there is nobody to answer.
+            (self.closing, self.cut) = (true, true);
+            return Err(Value::Null);
+        }
+        self.identity.check(found, args).map_err(|refusal| self.refuse(refusal, found, args))
+    }
+
+    /// What a request comes down to, with what is left of it without IDEMPOTENT, if it is there and allowed.
+    fn admit<'a>(&mut self, args: Args<'a>) -> Result<(Args<'a>, Option<u128>, Action), Value> {
+        let found = lookup(&args)?;
+        self.allow(found, &args)?;
+        if found.command.name != "idempotent" {
+            return Ok((args, None, found.parse(&args)?));
+        }
+        let (args, id) = idempotent(args)?;
+        let found = lookup(&args)?;
+        self.allow(found, &args)?;
+        let action = found.parse(&args)?;
+        may_be_retried(found, &action)?;
+        Ok((args, Some(id), action))
+    }
+
     fn command(&mut self, args: Args<'_>) {
         self.server.stats.commands.fetch_add(1, Ordering::Relaxed);
-        let outcome = idempotent(args).and_then(|(args, id)| {
-            let action = parse(&args)?;
-            if id.is_some() {
-                may_be_retried(&args, &action)?;
-            }
-            Ok((args, id, action))
-        });
-        let (args, id, action) = match outcome {
+        let (args, id, action) = match self.admit(args) {
             Ok(parts) => parts,
+            Err(_) if self.cut => return,
             Err(value) => {
                 // What comes from a browser is no request: nothing is answered that a page could use.
                 self.cut = [&b"host:"[..], b"post"].iter().any(|name| args[0].eq_ignore_ascii_case(name));
@@ -274,6 +301,8 @@ impl Connection {
             Action::Sequence(task, worded) => self.barrier = Some(Barrier::Sequence(task, worded)),
             Action::Sleep(time) => self.barrier = Some(Barrier::Sleep(time)),
             Action::Own("session") if args.len() == 1 => self.barrier = Some(Barrier::Token),
+            Action::Own("acl|save") => self.barrier = Some(Barrier::File(acl::Job::Save)),
+            Action::Own("acl|load") => self.barrier = Some(Barrier::File(acl::Job::Load)),
             Action::Own(name) => {
                 let value = self.own(name, args).unwrap_or_else(|value| value);
                 // CLIENT REPLY and HELLO change how they are answered themselves.
@@ -301,6 +330,7 @@ impl Connection {
                 tokio::time::sleep(time).await;
                 Value::Status("OK")
             }
+            Some(Barrier::File(job)) => self.file_of_users(job).await,
             Some(Barrier::Token) => Value::text(format!("{:016x}", self.pipeline.token.0)),
             None => return,
         };
@@ -311,10 +341,9 @@ impl Connection {
 
 /// IDEMPOTENT is for what a retry must not do again. Each key keeps the answers of its own operations: those of several
 /// keys are found key by key. A sequence has no one register that could remember how far it came.
-fn may_be_retried(args: &Args<'_>, action: &Action) -> Result<(), Value> {
-    let writes = find(&args[0]).is_some_and(Command::writes);
+fn may_be_retried(found: Found, action: &Action) -> Result<(), Value> {
     match action {
-        Action::One(..) | Action::Many(..) if writes => Ok(()),
+        Action::One(..) | Action::Many(..) if found.command.writes() => Ok(()),
         Action::Sequence(..) => {
             Err(err("IDEMPOTENT takes no command of several steps: RENAME, RENAMENX, COPY and MSETNX"))
         }
@@ -322,18 +351,12 @@ fn may_be_retried(args: &Args<'_>, action: &Action) -> Result<(), Value> {
     }
 }
 
-/// Takes `IDEMPOTENT id` off a request: the id is a UUIDv7 (RFC 9562).
-fn idempotent(args: Args<'_>) -> Result<(Args<'_>, Option<u128>), Value> {
-    if !args[0].eq_ignore_ascii_case(b"idempotent") {
-        return Ok((args, None));
-    }
-    if args.len() < 3 {
-        return Err(wrong_arity("idempotent"));
-    }
+/// Takes `IDEMPOTENT id` off a request of at least three arguments: the id is a UUIDv7 (RFC 9562).
+fn idempotent(args: Args<'_>) -> Result<(Args<'_>, u128), Value> {
     let id = uuid_v7(&args[1]).ok_or_else(|| {
         err("an idempotency id is a UUIDv7: 32 hex digits, or 8-4-4-4-12, of version 7 and variant 8, 9, a or b")
     })?;
-    Ok((args.tail(2), Some(id)))
+    Ok((args.tail(2), id))
 }
 
 /// A UUIDv7 in one of its two written forms.
