@@ -19,6 +19,7 @@ pub mod model;
 pub mod multi;
 mod narrow;
 mod page;
+mod parts;
 pub mod plain;
 pub mod recording;
 pub mod sessions;

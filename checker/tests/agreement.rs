@@ -103,6 +103,59 @@ fn word(verdict: &Verdict) -> &'static str {
     }
 }
 
+/// The value that an operation certainly found, and the one that it can leave; empty for none.
+fn demanded(operation: &Operation) -> Option<&[u8]> {
+    match (&operation.function, &operation.outcome) {
+        (Function::Get, Outcome::Ok(Answer::Value(value))) => Some(value.as_deref().unwrap_or_default()),
+        (Function::Cas { old, .. }, Outcome::Ok(Answer::Applied(true))) => Some(old),
+        (Function::PutIf { present: false, .. }, Outcome::Ok(Answer::Applied(true))) => Some(&[]),
+        _ => None,
+    }
+}
+
+fn left(operation: &Operation) -> Option<&[u8]> {
+    match (&operation.function, &operation.outcome) {
+        (_, Outcome::Ok(Answer::Applied(false))) => None,
+        (Function::Put { value, .. } | Function::PutIf { value, .. }, _) => Some(value),
+        (Function::Cas { old, new }, _) if old != new => Some(new),
+        (Function::Delete, _) => Some(&[]),
+        _ => None,
+    }
+}
+
+/// A part proves nothing when what can have fed its demands is left out: what was called before they returned, and not certainly overwritten before they
+/// were called.
+fn keeps_what_feeds(history: &History, part: &[Operation]) {
+    let simple = |operation: &Operation| {
+        let lasts = !matches!(operation.function, Function::Put { ttl_ms: Some(_), .. });
+        let names = !matches!(operation.function, Function::Incr(_) | Function::Append(_));
+        operation.level == Level::Strong && lasts && names
+    };
+    let all = &history.operations;
+    if !all.iter().all(simple) {
+        return;
+    }
+    for demand in part.iter().filter(|operation| demanded(operation).is_some()) {
+        let overwritten = |write: &Operation| {
+            let certain = |other: &&Operation| match (&other.function, &other.outcome) {
+                (Function::Put { .. } | Function::Delete, Outcome::Ok(Answer::Done)) => true,
+                (_, outcome) => left(other).is_some() && *outcome == Outcome::Ok(Answer::Applied(true)),
+            };
+            let between = |other: &Operation| other.call > write.ret && other.ret < demand.call;
+            write.outcome != Outcome::Unknown && all.iter().filter(certain).any(between)
+        };
+        let feeds = |write: &&Operation| {
+            left(write) == demanded(demand)
+                && write.call <= demand.ret
+                && *write != demand
+                && !overwritten(write)
+        };
+        for write in all.iter().filter(feeds) {
+            assert!(part.contains(write), "{demand:?} stays without {write:?}: {part:?}");
+        }
+    }
+}
+
 /// What a counterexample says must be true by the plain search.
 fn examine(history: &History, options: &Options, example: &Counterexample) {
     assert!(history.operations.contains(&example.stuck), "the operation that is stuck is of the history");
@@ -111,6 +164,7 @@ fn examine(history: &History, options: &Options, example: &Counterexample) {
         let verdict = plain::check(&smallest, None, options);
         assert_ne!(word(&verdict), "holds", "the smallest part {smallest:#?}");
         assert!(word(&verdict) == "violated" || options.steps_max < Options::default().steps_max);
+        keeps_what_feeds(history, &example.smallest);
     }
 }
 

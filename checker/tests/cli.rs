@@ -2,6 +2,7 @@
 
 use samara_check::generate::{Workload, Written, generate};
 use samara_check::jsonl;
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -106,6 +107,43 @@ fn a_violation_is_shown_in_the_terminal_and_as_a_page() {
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(text.contains("not linearizable") && text.contains("these 2 operations have no order"), "{text}");
     assert!(std::fs::read_to_string(&page).expect("the page").contains("<html"));
+}
+
+/// Operations one after the other, by one client.
+fn row(operations: &[(&str, &str)]) -> String {
+    let mut text = String::new();
+    for (f, value) in operations {
+        let asked = if *f == "get" { "null" } else { value };
+        let _ = writeln!(text, r#"{{"process":0,"type":"invoke","f":"{f}","key":"k","value":{asked}}}"#);
+        let _ = writeln!(text, r#"{{"process":0,"type":"ok","f":"{f}","key":"k","value":{value}}}"#);
+    }
+    text
+}
+
+#[test]
+fn what_is_read_is_shown_with_its_last_write_and_with_what_overwrote_that() {
+    let scratch = Scratch::new("overwritten");
+    let text = row(&[
+        ("put", "2"),
+        ("put", "1"),
+        ("get", "1"),
+        ("put", "2"),
+        ("put", "1"),
+        ("put", "3"),
+        ("get", "2"),
+    ]);
+    let output = run(&["--json"], &[&scratch.file("repeated.jsonl", &text)]);
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("one line of JSON");
+    let smallest: Vec<&str> = json["counterexample"]["smallest"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter_map(|line| line.as_str())
+        .collect();
+    let ends = ["put \"2\" -> ok", "put \"3\" -> ok", "get -> \"2\""];
+    assert_eq!(smallest.len(), ends.len(), "{smallest:?}");
+    assert!(smallest.iter().zip(ends).all(|(line, end)| line.ends_with(end)), "{smallest:?}");
+    assert!(smallest[0].starts_with("[7..8]"), "the last write of what was read: {smallest:?}");
 }
 
 #[test]
