@@ -4,12 +4,31 @@ use crate::io::DiskError;
 
 const ME: Address = Address { node: NodeId(7), shard: ShardId(0) };
 
-/// Files that do what they are asked at once.
+/// Files that do what they are asked at once, but for operations of one sort on one of them.
 #[derive(Default, Clone)]
-struct Files(BTreeMap<FileName, Vec<u8>>);
+struct Files(BTreeMap<FileName, Vec<u8>>, Option<(FileName, Sort, DiskErrorKind)>);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sort {
+    Create,
+    Read,
+    Write,
+}
 
 impl Files {
     fn perform(&mut self, op: DiskOp) -> DiskResult {
+        let sort = match op {
+            DiskOp::Create { .. } => Some(Sort::Create),
+            DiskOp::Read { .. } => Some(Sort::Read),
+            DiskOp::Write { .. } => Some(Sort::Write),
+            _ => None,
+        };
+        if let Some((file, of, kind)) = self.1
+            && op.file() == Some(file)
+            && sort == Some(of)
+        {
+            return DiskResult::Failed(DiskError { kind, text: "injected".into() });
+        }
         match op {
             DiskOp::Create { file, preallocate } => {
                 assert!(self.0.insert(file, alloc::vec![0; preallocate as usize]).is_none(), "{file} exists");
@@ -17,7 +36,9 @@ impl Files {
             }
             DiskOp::Write { file, offset, data, .. } => {
                 let content = self.0.get_mut(&file).expect("written before it was made");
-                content[offset as usize..offset as usize + data.len()].copy_from_slice(&data);
+                let end = offset as usize + data.len();
+                content.resize(content.len().max(end), 0);
+                content[offset as usize..end].copy_from_slice(&data);
                 DiskResult::Done
             }
             DiskOp::Read { file, .. } => match self.0.get(&file) {
@@ -52,6 +73,7 @@ impl Files {
         identity.establish(WallTime(wall_ms), &mut out);
         match self.run(&mut identity, &mut out) {
             IdentityEvent::Established { found, .. } => Ok((identity, found)),
+            IdentityEvent::Fatal(reason) => Err(reason),
             other => panic!("{other:?}"),
         }
     }
@@ -101,6 +123,76 @@ fn a_foreign_or_damaged_identity_is_refused_and_nothing_is_written() {
         assert!(reason.contains(words) && reason.contains("identity"), "{reason}");
         assert_eq!(damaged.0, before);
     }
+}
+
+#[test]
+fn an_identity_or_ceiling_that_cannot_be_read_or_written_refuses_the_start_by_name() {
+    let mut whole = Files::default();
+    whole.start(1_000).expect("a fresh directory");
+    for file in [IDENTITY, CEILINGS[0], CEILINGS[1]] {
+        for (sort, kind, of) in [
+            (Sort::Read, DiskErrorKind::Io, &whole),
+            (Sort::Write, DiskErrorKind::Io, &Files::default()),
+            (Sort::Create, DiskErrorKind::Full, &Files::default()),
+        ] {
+            let mut files = of.clone();
+            files.1 = Some((file, sort, kind));
+            let reason = files.start(1_000).expect_err("a start");
+            assert!(reason.contains(&format!("{file}")) && reason.contains("injected"), "{sort:?}: {reason}");
+            // What was there before is as good as it was; a directory that was never finished counts as new.
+            files.1 = None;
+            files.start(1_000).unwrap_or_else(|reason| panic!("{file}, {sort:?}: {reason}"));
+        }
+    }
+}
+
+#[test]
+fn a_ceiling_that_cannot_be_raised_stops_the_node_and_what_it_gave_out_stays() {
+    let mut files = Files::default();
+    let (mut identity, _) = files.start(1_000).expect("a fresh directory");
+    files.1 = Some((CEILINGS[1], Sort::Write, DiskErrorKind::Io));
+    let mut out = Outbox::new();
+    assert!(identity.raise(Hlc::from_ms(9_000), &mut out));
+    let IdentityEvent::Fatal(reason) = files.run(&mut identity, &mut out) else { panic!("a failed raise") };
+    assert!(reason.contains(&format!("{}", CEILINGS[1])) && reason.contains("check the disk"), "{reason}");
+    files.1 = None;
+    let (_, found) = files.start(1_000).expect("a used directory");
+    assert!(found >= Hlc::from_ms(1_100), "the ceiling never falls");
+}
+
+#[test]
+fn a_missing_or_truncated_identity_counts_as_a_new_directory_and_one_ceiling_is_enough() {
+    let mut whole = Files::default();
+    whole.start(1_000).expect("a fresh directory");
+    for (first, second) in [(CEILINGS[0], CEILINGS[1]), (CEILINGS[1], CEILINGS[0])] {
+        for len in [None, Some(0), Some(20), Some(600)] {
+            let mut files = whole.clone();
+            match len {
+                Some(len) => files.0.get_mut(&first).expect("was made").truncate(len),
+                None => drop(files.0.remove(&first)),
+            }
+            let (_, found) = files.clone().start(1_000).expect("one copy is enough");
+            assert_eq!(found, Hlc::from_ms(1_100), "{first} of {len:?} bytes");
+            // The newest slot lies in the second page.
+            files.0.get_mut(&second).expect("was made").truncate(len.unwrap_or(0));
+            let reason = files.start(1_000).expect_err("no ceiling is left");
+            assert!(reason.contains("neither holds a readable ceiling"), "{reason}");
+        }
+    }
+    // Who calls refuses a new directory that holds data.
+    for len in [None, Some(0)] {
+        let mut files = whole.clone();
+        match len {
+            Some(len) => files.0.get_mut(&IDENTITY).expect("was written").truncate(len),
+            None => drop(files.0.remove(&IDENTITY)),
+        }
+        let (mut identity, mut out) = (Identity::new(ME, ClusterId(5), 1), Outbox::new());
+        identity.boot(&mut out);
+        assert_eq!(files.run(&mut identity, &mut out), IdentityEvent::Checked { fresh: true });
+    }
+    let mut files = whole;
+    files.0.get_mut(&IDENTITY).expect("was written").truncate(20);
+    assert!(files.start(1_000).expect_err("a part of an identity").contains("damaged"));
 }
 
 /// A file as a person reads it: rows of sixteen bytes, the runs of zeros between them left out.

@@ -32,6 +32,7 @@ mod status;
 mod suspect;
 mod table;
 mod trouble;
+mod unread;
 mod values;
 pub mod verify;
 mod wal;

@@ -309,6 +309,7 @@ impl Store {
                             improve(&mut job.best, rank, Lsn(0), || entry::decode(body, Some(block.owner())));
                         }
                         self.cache.insert(table.meta.number, handle.offset, &block);
+                        self.on_block_sound(&table, at);
                     }
                     Err(trouble) => {
                         self.report_damage(cx, &table, at, trouble);
@@ -321,6 +322,7 @@ impl Store {
                     Ok(value) => {
                         let block = Arc::new(Block::of_value(value.clone()));
                         self.cache.insert(pointer.file, pointer.offset, &block);
+                        self.on_value_sound(pointer, &job.name);
                         if let Some(best) = &mut job.best {
                             best.complete(value);
                         }

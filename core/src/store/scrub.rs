@@ -87,6 +87,9 @@ impl Store {
         loop {
             match cursor.settle(&mut self.cache) {
                 Step::Entry => {
+                    if let Some((table, at)) = cursor.place().filter(|_| !self.damaged.is_empty()) {
+                        self.on_block_sound(&table, at);
+                    }
                     let has_values = cursor.place().is_some_and(|(table, _)| !table.meta.values.is_empty());
                     let pointer = cursor.body().and_then(|(body, _)| entry::pointer(body));
                     match (has_values, pointer) {
@@ -174,9 +177,10 @@ impl Store {
             DiskResult::Failed(error) => Err(Trouble::Unread(error.text)),
             _ => Ok(()),
         };
-        if let Err(trouble) = opened {
-            let name = cursor.key().unwrap_or_default().to_vec();
-            self.report_value_damage(cx, &name, pointer, trouble);
+        let name = cursor.key().unwrap_or_default();
+        match opened {
+            Ok(()) => self.on_value_sound(pointer, name),
+            Err(trouble) => self.report_value_damage(cx, name, pointer, trouble),
         }
         cursor.advance();
     }

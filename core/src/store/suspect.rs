@@ -28,7 +28,7 @@ const LASTING_MS: u64 = 30_000;
 
 /// What was not to be had.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Place {
+pub(super) enum Place {
     Block(u64, BlockAt),
     Value(u64, u64),
 }
@@ -60,7 +60,7 @@ pub(super) struct Suspicion {
     /// Blocks that are damaged, by table: not those that only were not read.
     blocks: BTreeMap<u64, BTreeSet<BlockAt>>,
     /// When places were first not read.
-    unread: BTreeMap<Place, Instant>,
+    pub(super) unread: BTreeMap<Place, Instant>,
     /// What was found at the start, to be told once the store has recovered.
     found: Vec<StoreEvent>,
 }

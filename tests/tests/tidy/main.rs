@@ -5,6 +5,7 @@
 
 mod calls;
 mod catalogue;
+mod faults;
 mod imports;
 mod layers;
 mod lengths;
@@ -93,6 +94,12 @@ fn crates_depend_in_one_direction() {
 #[test]
 fn every_decoder_has_its_fuzz_target() {
     none(&targets::complaints());
+}
+
+#[test]
+fn every_fault_of_a_disk_is_described_and_has_its_test() {
+    let page = std::fs::read_to_string(root().join("docs/OPERATIONS.md")).expect("the manual");
+    none(&faults::complaints(&page, &faults::tests(&Source::all())));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use crate::base::Ticket;
 use crate::base::rng::Rng;
-use crate::io::{DiskError, DiskErrorKind, DiskOp, DiskResult, FileInfo, FileName};
+use crate::io::{DiskError, DiskErrorKind, DiskOp, DiskResult, FileInfo, FileKind, FileName};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::ToString;
 use alloc::vec::Vec;
@@ -31,10 +31,18 @@ enum NameChange {
 pub(super) struct Faults {
     /// Creations and growing writes fail with `Full`.
     pub(super) full: bool,
+    /// The same for files of one kind alone.
+    pub(super) full_for: Option<FileKind>,
     /// Creations and growing writes beyond so many bytes of all files fail with `Full`.
     pub(super) capacity: Option<usize>,
-    /// Syncs and synced writes of the log fail.
-    pub(super) wal_sync: bool,
+    /// Syncs and synced writes of files of this kind fail.
+    pub(super) sync: Option<FileKind>,
+    /// Syncs of the directory fail.
+    pub(super) dir_sync: bool,
+    /// Reads of files of this kind fail.
+    pub(super) read: Option<FileKind>,
+    /// So many operations have failed.
+    pub(super) injected: usize,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -78,7 +86,7 @@ impl TestDisk {
     fn perform(&mut self, op: &DiskOp) -> Result<DiskResult, DiskError> {
         match op {
             DiskOp::Create { file, preallocate } => {
-                self.check_space(*preallocate as usize)?;
+                self.check_space(*file, *preallocate as usize)?;
                 assert!(!self.names.contains_key(file), "{file} is created twice");
                 let zeros = alloc::vec![0; *preallocate as usize];
                 self.inodes.push(Inode { cached: zeros.clone(), durable: zeros, dirty: BTreeSet::new() });
@@ -86,13 +94,11 @@ impl TestDisk {
                 self.rename(NameChange::Set(*file, self.inodes.len() - 1));
             }
             DiskOp::Write { file, offset, data, sync } => {
-                if *sync && self.faults.wal_sync && file.kind == crate::io::FileKind::Wal {
-                    return Err(error(DiskErrorKind::Io, "injected"));
-                }
+                self.check(*sync && self.faults.sync == Some(file.kind))?;
                 let end = *offset as usize + data.len();
                 let len = self.inode(*file)?.cached.len();
                 if end > len {
-                    self.check_space(end - len)?;
+                    self.check_space(*file, end - len)?;
                 }
                 let inode = self.inode(*file)?;
                 inode.cached.resize(end.max(inode.cached.len()), 0);
@@ -103,15 +109,14 @@ impl TestDisk {
                 }
             }
             DiskOp::Read { file, offset, len } => {
+                self.check(self.faults.read == Some(file.kind))?;
                 let data = &self.inode(*file)?.cached;
                 let start = (*offset as usize).min(data.len());
                 let end = (start + *len as usize).min(data.len());
                 return Ok(DiskResult::Data(Bytes::copy_from_slice(&data[start..end])));
             }
             DiskOp::Sync { file } => {
-                if self.faults.wal_sync && file.kind == crate::io::FileKind::Wal {
-                    return Err(error(DiskErrorKind::Io, "injected"));
-                }
+                self.check(self.faults.sync == Some(file.kind))?;
                 self.inode(*file)?.sync();
             }
             DiskOp::Truncate { file, len } => {
@@ -129,6 +134,7 @@ impl TestDisk {
             }
             DiskOp::List => return Ok(DiskResult::Files(self.list())),
             DiskOp::SyncDir => {
+                self.check(self.faults.dir_sync)?;
                 self.durable_names = self.names.clone();
                 self.changes.clear();
             }
@@ -141,9 +147,16 @@ impl TestDisk {
         self.changes.push(change);
     }
 
-    fn check_space(&self, more: usize) -> Result<(), DiskError> {
+    fn check(&mut self, fails: bool) -> Result<(), DiskError> {
+        self.faults.injected += usize::from(fails);
+        if fails { Err(error(DiskErrorKind::Io, "injected")) } else { Ok(()) }
+    }
+
+    fn check_space(&mut self, file: FileName, more: usize) -> Result<(), DiskError> {
         let is_over = self.faults.capacity.is_some_and(|capacity| self.used() + more > capacity);
-        if self.faults.full || is_over { Err(error(DiskErrorKind::Full, "no space left")) } else { Ok(()) }
+        let is_full = self.faults.full || is_over || self.faults.full_for == Some(file.kind);
+        self.faults.injected += usize::from(is_full);
+        if is_full { Err(error(DiskErrorKind::Full, "no space left")) } else { Ok(()) }
     }
 
     /// Bytes of all files.

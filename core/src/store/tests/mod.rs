@@ -5,6 +5,7 @@ mod damage;
 mod decoders;
 mod disk;
 mod drop;
+mod faults;
 mod garbage;
 mod model;
 mod space;

@@ -140,7 +140,7 @@ fn a_full_disk_refuses_and_recovers_when_there_is_space() {
 fn a_failed_sync_is_fatal_and_names_the_file() {
     let mut engine = Engine::started(small(), 4);
     engine.settle();
-    engine.disk.faults.wal_sync = true;
+    engine.disk.faults.sync = Some(crate::io::FileKind::Wal);
     let lsn = engine.put(1, 1);
     engine.settle();
     let reason = engine.fatal().expect("a failed sync is fatal");
