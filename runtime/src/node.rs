@@ -84,7 +84,7 @@ pub fn start(node: &NodeConfig, ports: Ports) -> Result<Running, String> {
     let mut disks = Vec::new();
     for (number, inbox) in shards.iter().enumerate() {
         let directory = node.data.join(format!("shard-{number}"));
-        disks.push(FileDisk::open(&directory, inbox, stats.clone())?);
+        disks.push(FileDisk::open(&directory, inbox, stats.clone(), crate::disk::files::HANDLES)?);
     }
     let cluster = node.cluster_config();
     let addresses = node.members.iter().map(|member| (NodeId(member.id), member.client.clone())).collect();

@@ -1,9 +1,19 @@
 //! The virtual disk's operations, carried out. Completions go to the shard's inbox, in any order.
 
 #[cfg(not(madsim))]
+mod directory;
+#[cfg(all(test, not(madsim)))]
+mod faulty;
+#[cfg(not(madsim))]
 pub mod files;
+#[cfg(not(madsim))]
+mod handles;
+#[cfg(not(madsim))]
+mod lanes;
 pub mod latency;
 pub mod memory;
+#[cfg(not(madsim))]
+pub mod system;
 
 use samara_core::base::Ticket;
 use samara_core::io::DiskOp;
