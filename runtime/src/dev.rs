@@ -2,6 +2,7 @@
 
 use clap::Args;
 use samara::config::{self, DiskConfig, MAX_CLIENTS, MEMORY_BYTES, MemberConfig, NodeConfig};
+use samara::descriptors;
 use samara::node::{self, Ports};
 use samara_core::base::ClusterId;
 use std::path::{Path, PathBuf};
@@ -60,7 +61,9 @@ async fn run_in(dev: &Dev, data: &Path) -> Result<(), String> {
     }
     let mut nodes = Vec::new();
     for (config, ports) in ready_to_start {
-        nodes.push(node::start(&config, ports)?);
+        let others = config.members.len() - 1;
+        let share = descriptors::share(dev.nodes, config.shards, others, config.max_clients)?;
+        nodes.push(node::start(&config, ports, share)?);
     }
     crate::supervise(nodes, || print_hints(dev, data)).await
 }

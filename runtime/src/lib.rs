@@ -12,6 +12,8 @@ pub mod commands;
 pub mod config;
 pub mod connection;
 pub mod cursors;
+#[cfg(not(madsim))]
+pub mod descriptors;
 pub mod disk;
 pub mod driver;
 pub mod filter;

@@ -39,11 +39,20 @@ fn welcome(mut stream: TcpStream, server: &Arc<Server>) {
     }
     keep_alive(&stream);
     let id = stats.connections_total.fetch_add(1, Ordering::Relaxed) + 1;
-    let server = server.clone();
+    let counted = Counted(server.clone());
     tokio::spawn(async move {
-        serve(stream, server.clone(), id).await;
-        server.stats.connections.fetch_sub(1, Ordering::Relaxed);
+        let counted = counted;
+        serve(stream, counted.0.clone(), id).await;
     });
+}
+
+/// A connection that counts as long as this lives, however it ends.
+struct Counted(Arc<Server>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.stats.connections.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// A client that is gone without a word is noticed after some minutes, as by Valkey's tcp-keepalive.

@@ -5,6 +5,7 @@ mod dev;
 
 use clap::{Parser, Subcommand};
 use samara::config::NodeFlags;
+use samara::descriptors;
 use samara::driver::End;
 use samara::node::{self, Ports, Running};
 use std::io::Write;
@@ -94,6 +95,8 @@ fn main() -> ExitCode {
             Verb::Bench(bench) => bench::run(&bench).await,
         }
     });
+    // Nothing is waited for any more: a shard that its disk keeps waiting would keep the process for ever.
+    runtime.shutdown_background();
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => refuse(&reason),
@@ -154,7 +157,10 @@ fn to_json(value: &impl serde::Serialize) -> String {
 
 async fn run_node(flags: NodeFlags) -> Result<(), String> {
     let config = flags.resolve()?;
-    let running = node::start(&config, Ports::open(&config)?)?;
+    let ports = Ports::open(&config)?;
+    let others = config.members.len().saturating_sub(1);
+    let share = descriptors::share(1, config.shards, others, config.max_clients)?;
+    let running = node::start(&config, ports, share)?;
     let (clients, peers, http) = (&config.listen, &config.peer_listen, &config.http_listen);
     tracing::info!("node {}: clients on {clients}, peers on {peers}, HTTP on {http}", config.id);
     let data = config.data.display();

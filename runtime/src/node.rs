@@ -3,6 +3,7 @@
 use crate::clients::Clients;
 use crate::config::NodeConfig;
 use crate::cursors::Cursors;
+use crate::descriptors::Share;
 use crate::disk::files::FileDisk;
 use crate::driver::{Driver, End};
 use crate::http::{self, Web};
@@ -78,13 +79,13 @@ impl Ports {
 }
 
 /// Opens the directories of a node and starts its shards. `Err` names what is in the way.
-pub fn start(node: &NodeConfig, ports: Ports) -> Result<Running, String> {
+pub fn start(node: &NodeConfig, ports: Ports, share: Share) -> Result<Running, String> {
     let stats = Arc::new(Stats::default());
     let shards: Arc<Vec<Shard>> = Arc::new((0..node.shards).map(|_| Shard::default()).collect());
     let mut disks = Vec::new();
     for (number, inbox) in shards.iter().enumerate() {
         let directory = node.data.join(format!("shard-{number}"));
-        disks.push(FileDisk::open(&directory, inbox, stats.clone(), crate::disk::files::HANDLES)?);
+        disks.push(FileDisk::open(&directory, inbox, stats.clone(), share.handles)?);
     }
     let cluster = node.cluster_config();
     let addresses = node.members.iter().map(|member| (NodeId(member.id), member.client.clone())).collect();
@@ -98,7 +99,7 @@ pub fn start(node: &NodeConfig, ports: Ports) -> Result<Running, String> {
         addresses,
         durability: node.durability_text(),
         floors: node.floors_text(),
-        max_clients: node.max_clients,
+        max_clients: share.clients,
         users: Arc::default(),
         clients: Clients::default(),
         cursors: Cursors::default(),
@@ -126,7 +127,7 @@ pub fn start(node: &NodeConfig, ports: Ports) -> Result<Running, String> {
     }
     let web = tokio::net::TcpListener::from_std(ports.http);
     let web = web.map_err(|error| format!("cannot serve HTTP on {}: {error}", node.http_listen))?;
-    let served = Web { server: server.clone() };
+    let served = Web { server: server.clone(), connections: share.http };
     tokio::spawn(http::serve(web, served));
     Ok(Running { shards, server, threads, ended, stats })
 }
@@ -156,6 +157,8 @@ impl ShardJob {
             }
         };
         let (end, disk) = runtime.block_on(self.serve());
+        // Nobody is kept waiting by what follows: what is still connected here is cut, and the ports are closed.
+        drop(runtime);
         match end {
             End::Stopped => match disk.close() {
                 Ok(()) => End::Stopped,

@@ -285,8 +285,7 @@ impl Directory {
     pub(super) fn sync_everything(&self) -> io::Result<()> {
         let failed = |failure: Failure| io::Error::other(failure.text);
         for (file, handle) in self.handles.dirty() {
-            self.sync(&handle)
-                .map_err(|Failure { text, .. }| io::Error::other(format!("{file}: {text}")))?;
+            self.sync(&handle).map_err(|Failure { text, .. }| io::Error::other(format!("{file}: {text}")))?;
         }
         self.check_sound().map_err(failed)?;
         self.synced(self.system.sync_all(&self.itself)).map_err(failed)

@@ -83,17 +83,19 @@ impl Bench {
 
     #[track_caller]
     fn does(&mut self, op: DiskOp) {
-        assert_eq!(self.perform(op.clone()), DiskResult::Done, "{op:?}");
+        let said = format!("{op:?}");
+        assert_eq!(self.perform(op), DiskResult::Done, "{said}");
     }
 
     #[track_caller]
     fn fails(&mut self, op: DiskOp, kind: DiskErrorKind, words: &str) {
-        match self.perform(op.clone()) {
+        let said = format!("{op:?}");
+        match self.perform(op) {
             DiskResult::Failed(error) => {
-                assert_eq!(error.kind, kind, "{op:?}: {}", error.text);
-                assert!(error.text.contains(words), "{op:?}: {} does not say {words}", error.text);
+                assert_eq!(error.kind, kind, "{said}: {}", error.text);
+                assert!(error.text.contains(words), "{said}: {} does not say {words}", error.text);
             }
-            other => panic!("{op:?}: {other:?}"),
+            other => panic!("{said}: {other:?}"),
         }
     }
 
@@ -258,7 +260,10 @@ fn of_two_syncs_at_once_none_holds_when_one_fails() {
     bench.system.release();
     for ticket in [one, other] {
         let result = bench.result(ticket);
-        assert!(matches!(&result, DiskResult::Failed(error) if error.kind == DiskErrorKind::Io), "{result:?}");
+        assert!(
+            matches!(&result, DiskResult::Failed(error) if error.kind == DiskErrorKind::Io),
+            "{result:?}"
+        );
     }
     assert_eq!(bench.system.made(Call::Sync), 1);
 }
@@ -339,8 +344,12 @@ fn the_log_waits_for_no_table_and_a_lookup_for_no_sync() {
     bench.system.wait_held(1);
     bench.does(write(wal(1), true));
     bench.system.release();
-    syncs.iter().for_each(|ticket| assert_eq!(bench.result(*ticket), DiskResult::Done));
-    reads.iter().for_each(|ticket| assert_eq!(bench.result(*ticket), digits()));
+    for ticket in syncs {
+        assert_eq!(bench.result(ticket), DiskResult::Done);
+    }
+    for ticket in reads {
+        assert_eq!(bench.result(ticket), digits());
+    }
 }
 
 #[test]

@@ -35,11 +35,13 @@ const REQUEST_BYTES_MAX: u64 = 1 << 30;
 pub struct Web {
     /// The node.
     pub server: Arc<Server>,
+    /// Connections at a time.
+    pub connections: u64,
 }
 
 /// Serves until the node stops.
 pub async fn serve(listener: TcpListener, web: Web) {
-    let server = web.server.clone();
+    let (server, connections) = (web.server.clone(), web.connections);
     let app = Router::new()
         .route("/v1/kv/", any(keys::serve))
         .route("/v1/kv/{*key}", any(keys::serve))
@@ -53,7 +55,7 @@ pub async fn serve(listener: TcpListener, web: Web) {
         .route("/admin/scrub", post(scrub))
         .layer(from_fn(same_origin))
         .with_state(web);
-    let listener = Bounded::new(listener, server.max_clients);
+    let listener = Bounded::new(listener, connections);
     let served = axum::serve(listener, app).with_graceful_shutdown(async move { server.stopped().await });
     if let Err(error) = served.await {
         tracing::error!("the HTTP port has ended: {error}");
