@@ -28,16 +28,9 @@ pub struct Share {
 /// `Err` says that it is too low.
 pub fn share(nodes: u16, shards: u16, others: usize, max_clients: u64) -> Result<Share, String> {
     let limit = raise();
-    let share = divide(limit / u64::from(nodes.max(1)), shards, others, max_clients).ok_or_else(|| {
+    divide(limit / u64::from(nodes.max(1)), shards, others, max_clients).ok_or_else(|| {
         format!("the process may open only {limit} files, which is too few; allow more by ulimit -n")
-    })?;
-    if share.clients < max_clients {
-        tracing::warn!(
-            "the process may open {limit} files: {} clients are served at a time instead of {max_clients}; allow more by ulimit -n",
-            share.clients
-        );
-    }
-    Ok(share)
+    })
 }
 
 /// The most files that the process may have open: the soft limit is for programs that use `select`.

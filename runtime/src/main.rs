@@ -161,6 +161,13 @@ async fn run_node(flags: NodeFlags) -> Result<(), String> {
     let others = config.members.len().saturating_sub(1);
     let share = descriptors::share(1, config.shards, others, config.max_clients)?;
     let running = node::start(&config, ports, share)?;
+    if share.clients < config.max_clients {
+        tracing::warn!(
+            "the process may open too few files for {} clients: {} are served at a time; allow more by ulimit -n",
+            config.max_clients,
+            share.clients
+        );
+    }
     let (clients, peers, http) = (&config.listen, &config.peer_listen, &config.http_listen);
     tracing::info!("node {}: clients on {clients}, peers on {peers}, HTTP on {http}", config.id);
     let data = config.data.display();

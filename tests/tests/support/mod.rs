@@ -62,6 +62,11 @@ impl Cluster {
     }
 
     pub fn start_with(name: &str, flags: &[&'static str]) -> Self {
+        Self::prepared(name, flags, |_| true).expect("nothing is in the way")
+    }
+
+    /// A cluster that is started when its folders have been prepared; none if they could not be.
+    pub fn prepared(name: &str, flags: &[&'static str], prepare: impl FnOnce(&Self) -> bool) -> Option<Self> {
         let ports = free_ports(9);
         let mut cluster = Self {
             clients: ports[..3].to_vec(),
@@ -71,9 +76,12 @@ impl Cluster {
             flags: flags.to_vec(),
             processes: vec![None, None, None],
         };
+        if !prepare(&cluster) {
+            return None;
+        }
         (0..3).for_each(|node| cluster.spawn(node));
         (0..3).for_each(|node| cluster.wait_ready(node));
-        cluster
+        Some(cluster)
     }
 
     pub fn data(&self, node: usize) -> PathBuf {
