@@ -206,7 +206,12 @@ impl Client {
                 self.seen.insert(open.key, value.clone());
             }
             (Function::Put { value, .. } | Function::Cas { new: value, .. }, _) => {
-                self.seen.insert(open.key, Bytes::from(value.clone()));
+                let value = Bytes::from(value.clone());
+                // Who wrote under a condition goes on from his own version, as one does with the ETag of a PUT.
+                if let (Some(version), true) = (version_of(response), is_applied(response)) {
+                    self.read.insert(open.key.clone(), (version, value.clone()));
+                }
+                self.seen.insert(open.key, value);
             }
             _ => {}
         }
@@ -288,6 +293,10 @@ pub fn version_of(response: &Response) -> Option<Stamp> {
         | Response::Mutated { version, .. } => Some(*version),
         Response::Page(_) => None,
     }
+}
+
+fn is_applied(response: &Response) -> bool {
+    matches!(response, Response::Mutated { outcome: Outcome::Changed { applied: true, .. }, .. })
 }
 
 fn answer(operation: &Operation, response: &Response) -> Answer {

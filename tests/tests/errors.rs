@@ -18,7 +18,7 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
     (
         "OVERLOADED",
         "more operations than a shard takes",
-        "core/tests/cluster.rs",
+        "core/tests/cluster/basics.rs",
         "an_operation_too_many_is_refused",
     ),
     (

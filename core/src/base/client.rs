@@ -224,6 +224,18 @@ pub enum Response {
     Page(Page),
 }
 
+impl Response {
+    /// The version that it names.
+    pub fn version_mut(&mut self) -> Option<&mut Stamp> {
+        match self {
+            Self::Value { version, .. } | Self::Absent { version } | Self::Mutated { version, .. } => {
+                Some(version)
+            }
+            Self::Page(_) => None,
+        }
+    }
+}
+
 /// A page of a scan.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Page {

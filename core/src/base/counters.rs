@@ -55,6 +55,8 @@ counters! {
     SettledRefused = "settled_refused",
     /// C7: a round carried more than one operation.
     RoundCombined = "round_combined",
+    /// C7: an answer of a combined round told of a value that a later operation of the round overwrote.
+    AnswerOverwritten = "answer_overwritten",
     /// C8: a read answered from a majority's agreement.
     ReadAgreed = "read_agreed",
     /// C8: a read had to settle the key.

@@ -116,6 +116,8 @@ pub enum Bug {
     R6SuspectForgotten,
     /// R6: one source is taken for a majority of the others.
     R6OneSourceSuffices,
+    /// C7: what was overwritten within its own round is answered with the version of what stands.
+    C7OverwrittenSharesVersion,
 }
 
 impl Bug {
@@ -176,6 +178,7 @@ impl Bug {
         (Bug::R6SuspectVouches, "r6-suspect-vouches"),
         (Bug::R6SuspectForgotten, "r6-suspect-forgotten"),
         (Bug::R6OneSourceSuffices, "r6-one-source-suffices"),
+        (Bug::C7OverwrittenSharesVersion, "c7-overwritten-shares-version"),
     ];
 }
 

@@ -46,6 +46,13 @@ impl Stamp {
         Self { hlc, node: NodeId(u16::MAX) }
     }
 
+    /// C7: the version of a value that was overwritten within the very round of this ballot. It is below the ballot, and no
+    /// record ever names it: no node has the id 0.
+    #[must_use]
+    pub const fn overwritten(self) -> Self {
+        Self { hlc: self.hlc, node: NodeId(0) }
+    }
+
     /// Whether this is a bound made by `upto` and not the stamp of a proposal: no node has that id.
     pub const fn is_bound(self) -> bool {
         self.node.0 == u16::MAX

@@ -4,6 +4,7 @@
 //! that waits for answers is a *flight*, found by the request id it was sent with, with one timer each.
 
 mod essence;
+mod evaluated;
 mod forward;
 mod linger;
 mod operation;

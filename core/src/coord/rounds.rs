@@ -1,5 +1,6 @@
 //! Mutations by rounds of CASPaxos on one key: C1 to C7 (Rystsov, "CASPaxos: Replicated State Machines without Logs").
 
+use super::evaluated::Evaluated;
 use super::linger::Linger;
 use super::operation::{Operation, Origin};
 use super::{Coord, CoordCx, Flight, PHASE_MS, alive, slot_and_replicas};
@@ -60,14 +61,6 @@ struct Accept {
     /// The answers, in the order of the batch.
     responses: Vec<Result<Response, Failure>>,
     from_settled: bool,
-}
-
-/// What became of a batch on a record.
-struct Evaluated {
-    draft: Draft,
-    responses: Vec<Result<Response, Failure>>,
-    /// C3, C4: an answer depends on an earlier attempt, which must be fenced or completed by a write.
-    fence: bool,
 }
 
 impl Coord {
@@ -278,7 +271,7 @@ impl Coord {
         if draft.changed {
             cx.cx.count(Counter::ExpiredSettled);
         }
-        let mut evaluated = Evaluated { draft, responses: Vec::new(), fence: false };
+        let mut evaluated = Evaluated { draft, responses: Vec::new(), fence: false, last_change: 0 };
         let batch =
             self.rounds.get_mut(key).map(|round| core::mem::take(&mut round.batch)).unwrap_or_default();
         let mut kept = Vec::with_capacity(batch.len());
@@ -290,6 +283,8 @@ impl Coord {
             evaluated.responses.push(response);
             kept.push(operation);
         }
+        let before = current.map_or(Stamp::ZERO, |record| record.written);
+        evaluated.rename_overwritten(cx, ballot, before, &mut kept);
         if let Some(round) = self.rounds.get_mut(key) {
             round.batch = kept;
         }
@@ -349,7 +344,7 @@ impl Coord {
             cx.cx.count(Counter::RetryFoundApplied);
             evaluated.fence = true;
             // A stored negative answer wrote nothing: its version is that of the record it saw.
-            let version = applied.stamp.min(draft.record.written);
+            let version = draft.version_of(applied).min(draft.record.written);
             return match (&applied.outcome, &operation.drafted) {
                 (Outcome::NotKept, Some((at, drafted))) if *at == applied.stamp => Ok(drafted.clone()),
                 (Outcome::NotKept, _) => Err(Failure::Timeout),
@@ -378,6 +373,7 @@ impl Coord {
                 draft.change(op_id, value, expires_at, &outcome);
                 let response = Response::Mutated { outcome, version: ballot };
                 operation.drafted = Some((ballot, response.clone()));
+                evaluated.last_change = evaluated.responses.len();
                 Ok(response)
             }
         }

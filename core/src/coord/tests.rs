@@ -384,3 +384,66 @@ fn a_settled_coordinator_needs_one_round_trip() {
         desk.ask(Level::Strong, &key, KeyOp::Add(1));
     }
 }
+
+/// The version that each client was answered, in order.
+fn versions(desk: &mut Desk) -> Vec<Stamp> {
+    let answered = desk.events.drain(..).filter_map(|event| match event {
+        CoordEvent::Reply { reply: Reply { result: Ok(mut response), .. }, .. } => {
+            response.version_mut().copied()
+        }
+        _ => None,
+    });
+    answered.collect()
+}
+
+#[test]
+fn what_is_overwritten_in_its_own_round_has_a_version_that_no_record_has() {
+    let mut desk = Desk::new(3);
+    let key = desk.key(|replicas| replicas[0] == NodeId(1));
+    desk.ask(Level::Strong, &key, set("first"));
+    let prepared = desk.sent();
+    let Message::Prepare { request, ballot, .. } = prepared[0].1 else { panic!("C1: {prepared:?}") };
+    for value in ["second", "third", "fourth"] {
+        desk.ask(Level::Strong, &key, set(value));
+    }
+    for node in [NodeId(1), NodeId(2)] {
+        desk.answer(node, request, Answer::Promise { ballot, accepted: None });
+    }
+    let accept = |desk: &mut Desk| {
+        let sent = desk.sent();
+        let Message::Accept { request, record, .. } = sent[0].1.clone() else { panic!("C5: {sent:?}") };
+        for node in [NodeId(1), NodeId(2)] {
+            desk.answer(node, request, Answer::Accepted { next_granted: true });
+        }
+        record
+    };
+    let first = accept(&mut desk);
+    assert_eq!(versions(&mut desk), [first.written]);
+    let last = accept(&mut desk);
+    let combined = versions(&mut desk);
+    assert_eq!(combined, [last.written.overwritten(), last.written.overwritten(), last.written]);
+    assert!(combined[0] > first.written, "versions rise");
+    assert_eq!(desk.counters.value(Counter::AnswerOverwritten), 2);
+    // A retry is answered the same.
+    let retried: Vec<Stamp> = {
+        let draft = crate::rules::register::Draft::new(Some(&last), last.ballot, 0);
+        last.recent.iter().map(|applied| draft.version_of(applied)).collect()
+    };
+    assert_eq!(retried[1..], combined);
+    // Whoever wrote "second" must not take "fourth" for it.
+    for (version, applied) in [(combined[0], false), (combined[2], true)] {
+        let when = When::Version(version);
+        desk.ask(
+            Level::Strong,
+            &key,
+            KeyOp::Set { value: "fifth".into(), expiry: Expiry::Clear, when, want_old: false },
+        );
+        accept(&mut desk);
+        let reply = desk.reply();
+        let is_told = |outcome: &Outcome| *outcome == Outcome::Changed { applied, old: None };
+        assert!(
+            matches!(&reply, Some(Ok(Response::Mutated { outcome, .. })) if is_told(outcome)),
+            "{reply:?}"
+        );
+    }
+}

@@ -270,6 +270,20 @@ impl Draft {
         self.record.recent.iter().rev().find(|applied| applied.op_id == op_id)
     }
 
+    /// The version that `applied`, which is part of the past of this record, answered: that of its ballot, unless a later
+    /// change of the same round has overwritten what it wrote (C7).
+    pub fn version_of(&self, applied: &Applied) -> Stamp {
+        let of_round = self.record.recent.iter().rev().filter(|other| other.stamp == applied.stamp);
+        let mut later = of_round.take_while(|other| other.op_id != applied.op_id);
+        let is_change = |other: &Applied| {
+            !matches!(other.outcome, Outcome::Changed { applied: false, .. } | Outcome::Rejected(_))
+        };
+        if later.any(is_change) && !planted::on(Bug::C7OverwrittenSharesVersion) {
+            return applied.stamp.overwritten();
+        }
+        applied.stamp
+    }
+
     /// C4: applies a change.
     pub fn change(&mut self, op_id: OpId, value: Option<Bytes>, expires_at: u64, outcome: &Outcome) {
         self.record.value = value;

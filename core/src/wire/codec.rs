@@ -1,6 +1,7 @@
 //! Frames: `length u32 | version u16 | crc32c u32 | postcard body`, little endian. The CRC covers version and body. The body
-//! is what the messages of one step to one peer have in common (sender, start, epoch, clock), and then these one after the
-//! other: what a client asks of many keys at once travels in one frame to each node.
+//! is what the messages to one peer have in common (sender, start, epoch, clock), and then these one after the other: what a
+//! client asks of many keys at once travels in one frame to each node. The clock is the highest of all messages (S2 asks
+//! for the sender's clock: that is what it is when the frame goes).
 
 use super::message::{Envelope, Message};
 use crate::base::checksum::crc32c;
@@ -56,12 +57,20 @@ pub struct Frames {
     open: Option<Open>,
 }
 
-/// The last frame, to which messages with the same head are still added.
+/// The last frame, to which messages of the same sender, start and epoch are still added.
 #[derive(Debug)]
 struct Open {
     start: usize,
     head: Head,
     messages: usize,
+}
+
+impl Open {
+    /// Whether a message with `head` may be added: all is the same but the clock, and that is written in as many bytes.
+    fn takes(&self, head: &Head) -> bool {
+        let (mine, its) = (self.head.3.0.max(1).ilog2() / 7, head.3.0.max(1).ilog2() / 7);
+        (self.head.0, self.head.1, self.head.2) == (head.0, head.1, head.2) && mine == its
+    }
 }
 
 impl Frames {
@@ -70,10 +79,13 @@ impl Frames {
         let Envelope { from, start, epoch, hlc, body } = envelope;
         let head = (*from, *start, *epoch, *hlc);
         let fits = |open: &Open, len: usize| {
-            open.head == head && open.messages < FRAME_MESSAGES_MAX && len - open.start < FRAME_BYTES
+            open.takes(&head) && open.messages < FRAME_MESSAGES_MAX && len - open.start < FRAME_BYTES
         };
         match &mut self.open {
-            Some(open) if fits(open, self.bytes.len()) => open.messages += 1,
+            Some(open) if fits(open, self.bytes.len()) => {
+                open.messages += 1;
+                open.head.3 = open.head.3.max(*hlc);
+            }
             _ => {
                 self.close();
                 let start = self.bytes.len();
@@ -92,11 +104,15 @@ impl Frames {
         assert!(self.bytes.len() > before, "encoding into memory failed");
     }
 
-    /// Seals the last frame: its length and checksum.
+    /// Seals the last frame: its clock, length and checksum.
     fn close(&mut self) {
-        let Some(Open { start, .. }) = self.open.take() else {
+        let Some(Open { start, head, .. }) = self.open.take() else {
             return;
         };
+        let room = &mut self.bytes[start + HEADER_BYTES..];
+        // As long as the head that was there: `Open::takes` saw to it.
+        let written = postcard::to_slice(&head, room).is_ok();
+        assert!(written, "encoding into memory failed");
         let body_len = self.bytes.len() - start - HEADER_BYTES;
         assert!(body_len <= BODY_BYTES_MAX, "a frame larger than its limit was made");
         let version = PROTOCOL_VERSION.to_le_bytes();

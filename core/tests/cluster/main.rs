@@ -1,0 +1,6 @@
+//! Whole clusters in memory.
+
+mod basics;
+mod machine;
+mod several;
+mod walks;
