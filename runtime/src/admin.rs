@@ -70,6 +70,54 @@ pub fn scrub(address: &str, json: bool, wait: bool) -> Result<(String, bool), St
     Ok((if json { format!("{now}\n") } else { text(&now) }, is_damaged))
 }
 
+/// What is suspect in these slots is given up as far as it is lost; goes on until nothing of it is suspect any more.
+/// Without `sure` nothing is done. The node's state then.
+pub fn accept_loss(
+    address: &str,
+    json: bool,
+    (first, last): (u16, u16),
+    sure: bool,
+) -> Result<(String, bool), String> {
+    let before = ask_json(address, "GET", "/admin/status")?;
+    let stretches = suspects(&before, first, last);
+    if stretches.is_empty() {
+        let nothing = format!("{address}: nothing is suspect in the slots {first} to {last}\n");
+        return Ok((if json { format!("{before}\n") } else { nothing }, false));
+    }
+    if !sure {
+        return Err(format!(
+            "{address}: suspect are keys of the slots {}. Accepting the loss cannot be undone: writes that were \
+             acknowledged, and of which only this node's damaged files had the copy that counts, are gone. First see that the \
+             other replicas are up and that it does not heal by itself; then say --yes",
+            stretches.join(", ")
+        ));
+    }
+    ask_json(address, "POST", &format!("/admin/accept-loss?first={first}&last={last}"))?;
+    loop {
+        let now = ask_json(address, "GET", "/admin/status")?;
+        let left = suspects(&now, first, last);
+        if left.is_empty() {
+            return Ok((if json { format!("{now}\n") } else { text(&now) }, false));
+        }
+        eprintln!("still suspect: slots {}", left.join(", "));
+        std::thread::sleep(LOOK_EVERY);
+    }
+}
+
+/// Stretches of slots from `first` to `last` on which some shard has no vote.
+fn suspects(status: &Value, first: u16, last: u16) -> Vec<String> {
+    let within = shards(status)
+        .flat_map(suspects_of)
+        .filter(|(from, to)| *from <= u64::from(last) && *to >= u64::from(first));
+    within.map(|(from, to)| format!("{from} to {to}")).collect()
+}
+
+/// The first and the last slot of each suspect stretch of a shard.
+fn suspects_of(shard: &Value) -> impl Iterator<Item = (u64, u64)> {
+    let slots = shard["suspect"]["slots"].as_array().into_iter().flatten();
+    slots.map(|pair| (number(&pair[0]), number(&pair[1])))
+}
+
 fn shards(status: &Value) -> impl Iterator<Item = &Value> {
     status["shards"].as_array().into_iter().flatten()
 }
@@ -138,6 +186,15 @@ fn write_shard(text: &mut String, shard: &Value) {
         let (file, reason) = (word(&damage["file"]), word(&damage["reason"]));
         let (first, last) = (word(&damage["first"]), word(&damage["last"]));
         let _written = writeln!(text, "  damaged: {file}, keys {first} to {last}: {reason}");
+    }
+    if number(&shard["suspect"]["stretches"]) > 0 {
+        let stretches = suspects_of(shard).map(|(from, to)| format!("{from} to {to}")).collect::<Vec<_>>();
+        let what = if shard["suspect"]["stuck"] == true {
+            "too few other replicas hold some of them: see samara admin accept-loss"
+        } else {
+            "they are brought again from the other replicas"
+        };
+        let _written = writeln!(text, "  suspect: keys of the slots {}; {what}", stretches.join(", "));
     }
     let _written = writeln!(
         text,

@@ -140,6 +140,10 @@ impl<D: Disk> Driver<D> {
         if std::mem::take(&mut batch.scrub) {
             end = self.step(now, Input::Scrub, ready);
         }
+        if let Some((first, last)) = batch.accept_loss.take() {
+            let accepted = self.step(now, Input::AcceptLoss { first, last }, ready);
+            end = end.or(accepted);
+        }
         for (ticket, result) in batch.disk.drain(..) {
             end = end.or_else(|| self.step(now, Input::Disk { ticket, result }, ready));
         }

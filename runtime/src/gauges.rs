@@ -49,6 +49,7 @@ struct ShardStatus {
     scrub: Scrub,
     damaged_blocks: u64,
     damage: Vec<Damage>,
+    suspect: Suspect,
     step_max_us: u64,
     write_stall_max_ms: u64,
 }
@@ -77,6 +78,16 @@ struct Scrub {
 }
 
 #[derive(Debug, Serialize)]
+struct Suspect {
+    /// Stretches of keys on which the node has no vote.
+    stretches: usize,
+    /// Whether too few other replicas hold some of them to bring them again.
+    stuck: bool,
+    /// The first and the last slot of each, for the first of them.
+    slots: Vec<(u16, u16)>,
+}
+
+#[derive(Debug, Serialize)]
 struct Damage {
     file: String,
     first: String,
@@ -86,7 +97,7 @@ struct Damage {
 
 impl ShardStatus {
     fn new(shard: u16, told: &Told) -> Self {
-        let Status { phase, is_aside, disk_wait, store } = &told.status;
+        let Status { phase, is_aside, disk_wait, suspect, suspect_slots, store } = &told.status;
         let level = |(tables, bytes): &(usize, u64)| Level { tables: *tables, bytes: *bytes };
         let damage = |damage: &samara_core::store::Damage| Damage {
             file: damage.file.to_string(),
@@ -118,6 +129,11 @@ impl ShardStatus {
             },
             damaged_blocks: store.damaged_blocks as u64,
             damage: store.damage.iter().map(damage).collect(),
+            suspect: Suspect {
+                stretches: suspect.stretches,
+                stuck: suspect.stuck,
+                slots: suspect_slots.iter().map(|(first, last)| (first.0, last.0)).collect(),
+            },
             step_max_us: told.step_max_us,
             write_stall_max_ms: store.stats.stall_max_ms,
         }

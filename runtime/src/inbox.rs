@@ -1,6 +1,6 @@
 //! What a shard's driver is told by everybody else: one queue, taken as a whole, so that a busy driver works in batches.
 
-use samara_core::base::{Reply, Request, Ticket};
+use samara_core::base::{Reply, Request, Slot, Ticket};
 use samara_core::io::DiskResult;
 use samara_core::wire::Envelope;
 use std::future::poll_fn;
@@ -25,6 +25,8 @@ pub struct Batch {
     pub clients: Vec<Asked>,
     /// An operator wants a scrub.
     pub scrub: bool,
+    /// An operator accepts the loss of what is damaged in these slots, from the first to the last.
+    pub accept_loss: Option<(Slot, Slot)>,
     /// The process ends: answer what is in flight, then stop.
     pub stop: bool,
     peer_bytes: usize,
@@ -32,7 +34,8 @@ pub struct Batch {
 
 impl Batch {
     fn is_empty(&self) -> bool {
-        self.disk.is_empty() && self.peers.is_empty() && self.clients.is_empty() && !self.scrub && !self.stop
+        let is_told = self.scrub || self.accept_loss.is_some() || self.stop;
+        self.disk.is_empty() && self.peers.is_empty() && self.clients.is_empty() && !is_told
     }
 }
 
@@ -85,6 +88,11 @@ impl Inbox {
     /// Starts a scrub of the shard.
     pub fn scrub(&self) {
         self.put(|batch| batch.scrub = true);
+    }
+
+    /// The operator accepts the loss of what is damaged in the slots from `first` to `last`.
+    pub fn accept_loss(&self, first: Slot, last: Slot) {
+        self.put(|batch| batch.accept_loss = Some((first, last)));
     }
 
     /// Ends the driver once nothing of its clients is in flight.

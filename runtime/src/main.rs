@@ -63,6 +63,24 @@ enum Asked {
         #[arg(long)]
         wait: bool,
     },
+    /// Give up what the disk has lost of suspect keys, where no majority of other replicas can bring it again: the node votes
+    /// on them with what is left.
+    AcceptLoss {
+        /// The slots that are meant, the first and the last.
+        #[arg(long, value_name = "A-B", default_value = "0-16383", value_parser = slots)]
+        slots: (u16, u16),
+        /// Do it: it cannot be undone.
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+/// Reads `A-B`, or one slot.
+fn slots(text: &str) -> Result<(u16, u16), String> {
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let slot = |text: &str| text.parse::<u16>().ok().filter(|slot| *slot < 16_384);
+    let slots = slot(first).zip(slot(last)).filter(|(first, last)| first <= last);
+    slots.ok_or_else(|| format!("{text}: give slots as A-B, from 0 to 16383"))
 }
 
 fn main() -> ExitCode {
@@ -135,6 +153,7 @@ fn admin(address: &str, json: bool, what: &Asked) -> ExitCode {
     let answer = match what {
         Asked::Status => samara::admin::status(address, json).map(|text| (text, false)),
         Asked::Scrub { wait } => samara::admin::scrub(address, json, *wait),
+        Asked::AcceptLoss { slots, yes } => samara::admin::accept_loss(address, json, *slots, *yes),
     };
     match answer {
         Ok((text, is_damaged)) => print(&text, is_damaged),

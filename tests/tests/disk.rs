@@ -101,7 +101,7 @@ fn is_refused(port: u16) -> bool {
 fn a_node_whose_disk_hangs_steps_aside_and_comes_back_with_it() {
     let mut mount = None;
     let flags = ["--disk-slow-ms", "400", "--disk-hung-ms", "600000"];
-    let cluster = Cluster::prepared("hung", &flags, |cluster| {
+    let cluster = Cluster::prepared("hung", 3, &flags, |cluster| {
         let image = cluster.data(0).with_extension("image");
         mount = Mount::ext4(&cluster.data(0), &image, 512);
         mount.is_some()

@@ -35,7 +35,11 @@ fn spread(number: u64, len: usize) -> Vec<u8> {
 
 /// Three nodes with two tables and a value file at least, all of it durable everywhere.
 fn filled(name: &str) -> Cluster {
-    let cluster = Cluster::start_with(name, &["--memory", "16", "--durability", "interval:50"]);
+    filled_nodes(name, 3)
+}
+
+fn filled_nodes(name: &str, count: usize) -> Cluster {
+    let cluster = Cluster::start_nodes(name, count, &["--memory", "16", "--durability", "interval:50"]);
     let mut connection = connect(cluster.clients[0]).expect("a connection");
     let all: Vec<_> = (0..SMALL).map(small).chain((0..LARGE).map(large)).collect();
     for chunk in all.chunks(50) {
@@ -45,7 +49,7 @@ fn filled(name: &str) -> Cluster {
         }
         pipe.query::<()>(&mut connection).expect("writes");
     }
-    for node in 0..3 {
+    for node in 0..count {
         wait_for("a table and a value file", || {
             let shard = cluster.data(node).join("shard-0");
             (files(&shard, "table").len() > 1 && !files(&shard, "value").is_empty()).then_some(())
@@ -232,6 +236,87 @@ fn damage_of_two_of_three_refuses_and_never_shows_what_is_older() {
     let refused = reads(&cluster, 0, "strong", 31, true);
     assert!(refused > 10, "{refused} reads were refused");
     assert_eq!(reads(&cluster, 2, "eventual", 31, false), 0, "one good copy is enough for an eventual read");
+    // One of the two gives up: the other brings all of it from the third.
+    assert_eq!(accept_loss(&cluster, 0, &["--yes"]).0, Some(0));
+    for node in 0..2 {
+        wait_for("a node to mend itself", || {
+            (metric(cluster.http[node], "samara_suspect_stretches")? < 0.5).then_some(())
+        });
+    }
+    (0..3).for_each(|node| assert_eq!(reads(&cluster, node, "strong", 31, false), 0, "all is there again"));
+}
+
+/// `samara admin accept-loss`: its exit code and what it says.
+fn accept_loss(cluster: &Cluster, node: usize, flags: &[&str]) -> (Option<i32>, String) {
+    let address = format!("127.0.0.1:{}", cluster.http[node]);
+    let mut command = std::process::Command::new(support::binary());
+    let output = command.args(["admin", "--addr", &address, "accept-loss"]).args(flags).output();
+    let output = output.expect("it runs");
+    (output.status.code(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+}
+
+#[test]
+fn what_a_single_copy_has_lost_is_refused_until_the_operator_accepts_it() {
+    let mut cluster = filled_nodes("disk-faults-one", 1);
+    assert!(accept_loss(&cluster, 0, &[]).1.contains("nothing is suspect"));
+    cluster.kill(0);
+    let shard = cluster.data(0).join("shard-0");
+    let tables = files(&shard, "table");
+    flip(&tables[0], len(&tables[0]) / 3);
+    let log = start(&mut cluster, 0);
+    wait_for("the node", || connect(cluster.clients[0]));
+    let all: Vec<_> = (0..SMALL).map(small).chain((0..LARGE).map(large)).collect();
+    let read = |cluster: &Cluster| -> Vec<Result<bool, String>> {
+        let mut connection = connect(cluster.clients[0]).expect("a connection");
+        let get = |(key, value): &(String, Vec<u8>)| match redis::cmd("GET").arg(key).query(&mut connection) {
+            Ok(None::<Vec<u8>>) => Ok(false),
+            Ok(Some(found)) => {
+                assert!(found == *value, "{key}: a wrong value");
+                Ok(true)
+            }
+            Err(error) => Err(error.code().unwrap_or("?").to_string()),
+        };
+        all.iter().map(get).collect()
+    };
+    let before = read(&cluster);
+    let refused = before.iter().filter(|outcome| outcome.is_err()).count();
+    assert!(refused > 0 && refused < all.len(), "{refused} reads were refused");
+    assert!(
+        before.iter().all(|outcome| matches!(outcome, Ok(true)) || *outcome == Err("UNAVAILABLE".into()))
+    );
+    wait_for("the node to say so", || {
+        std::fs::read_to_string(&log).ok()?.contains("accept the loss").then_some(())
+    });
+    // Nothing is given up by accident, nor outside of the slots that are named.
+    let (code, said) = accept_loss(&cluster, 0, &[]);
+    assert!(code == Some(2) && said.contains("--yes"), "{code:?} {said}");
+    for bad in ["7-3", "0-16384", "x"] {
+        let (code, said) = accept_loss(&cluster, 0, &["--yes", "--slots", bad]);
+        assert!(code == Some(2) && said.contains("A-B"), "{code:?} {said}");
+    }
+    let (code, said) = accept_loss(&cluster, 0, &["--yes"]);
+    assert_eq!(code, Some(0), "{said}");
+    let after = read(&cluster);
+    for ((before, after), (key, _)) in before.iter().zip(&after).zip(&all) {
+        assert!(after == before || before.is_err() && after.is_ok(), "{key}: {before:?}, then {after:?}");
+    }
+    assert!(after.contains(&Ok(false)) && after.contains(&Ok(true)), "some are lost, and not all");
+    let mut connection = connect(cluster.clients[0]).expect("a connection");
+    for ((key, value), _) in all.iter().zip(&after).filter(|(_, after)| **after == Ok(false)) {
+        redis::cmd("SET")
+            .arg(key)
+            .arg(value)
+            .arg("NX")
+            .exec(&mut connection)
+            .expect("it can be written again");
+    }
+    assert!(read(&cluster).iter().all(|outcome| *outcome == Ok(true)));
+    cluster.kill(0);
+    let verified = std::process::Command::new(support::binary()).arg("verify").arg(cluster.data(0)).output();
+    assert_eq!(verified.expect("it runs").status.code(), Some(0));
+    start(&mut cluster, 0);
+    cluster.wait_ready(0);
+    assert!(read(&cluster).iter().all(|outcome| *outcome == Ok(true)), "and stays so");
 }
 
 #[test]

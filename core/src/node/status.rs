@@ -1,8 +1,12 @@
 //! What a node says of itself, for metrics and operators.
 
-use super::{Node, Phase, Waiting};
-use crate::base::Instant;
+use super::{Node, Phase, SuspectProbe, Waiting};
+use crate::base::{Instant, Slot};
 use crate::store::StoreStatus;
+use alloc::vec::Vec;
+
+/// Stretches of slots that are named.
+const NAMED_MAX: usize = 1_000;
 
 /// A node at a moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,6 +17,10 @@ pub struct Status {
     pub is_aside: bool,
     /// The operation for which the disk takes longest.
     pub disk_wait: Option<Waiting>,
+    /// R6: what is suspect.
+    pub suspect: SuspectProbe,
+    /// The first and the last slot of suspect stretches of users' keys, with neighbours as one: the first thousand.
+    pub suspect_slots: Vec<(Slot, Slot)>,
     /// Its store.
     pub store: StoreStatus,
 }
@@ -29,6 +37,7 @@ impl Node {
             Phase::Dead => "stopped",
         };
         let (is_aside, disk_wait) = (self.is_aside(), self.disk_wait(now));
-        Status { phase, is_aside, disk_wait, store: self.store.status() }
+        let (suspect, suspect_slots) = (self.suspect_probe(), self.suspect_slots(NAMED_MAX));
+        Status { phase, is_aside, disk_wait, suspect, suspect_slots, store: self.store.status() }
     }
 }

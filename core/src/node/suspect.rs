@@ -6,6 +6,7 @@ use crate::io::{Outbox, Output};
 use crate::store::StoreEvent;
 use alloc::format;
 use alloc::string::String;
+use alloc::vec::Vec;
 
 /// What a node knows of damage, for metrics and invariants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -26,6 +27,23 @@ impl Node {
         let (stretches, slots) = self.store.suspect_extent();
         let damaged_blocks = self.store.damaged_blocks();
         SuspectProbe { stretches, slots, stuck: self.replica.is_stuck() && stretches > 0, damaged_blocks }
+    }
+
+    /// The first and the last slot of suspect stretches of users' keys, with neighbours as one; up to `limit` of them.
+    pub(super) fn suspect_slots(&self, limit: usize) -> Vec<(Slot, Slot)> {
+        let mut all: Vec<(Slot, Slot)> = Vec::new();
+        for (first, end) in self.store.suspects() {
+            let (first, last) = (first.slot, last_slot(&end));
+            if first.0 >= Slot::COUNT {
+                break;
+            }
+            match all.last_mut().filter(|(_, upto)| first.0 <= upto.0 + 1) {
+                Some((_, upto)) => *upto = last.max(*upto),
+                None => all.push((first, last)),
+            }
+        }
+        all.truncate(limit);
+        all
     }
 
     /// R6: whether the node has no vote on `key`.
@@ -78,7 +96,7 @@ impl Node {
             let text = format!(
                 "keys in {slots} slots are suspect, and too few other replicas hold them to bring them again: they stay \
                  without a vote here. Restore the damaged files from a copy and start again, or accept the loss of what \
-                 only they held"
+                 only they held (samara admin accept-loss)"
             );
             out.push(Output::Notice { text });
         }
@@ -93,7 +111,11 @@ fn words(first: &RecordKey, last: &RecordKey) -> String {
     if first.slot == last.slot {
         return format!("keys of slot {}", first.slot.0);
     }
-    // The end is not part of it; the slots above the users' are the shard's own.
-    let upto = last.slot.0 - u16::from(last.key.is_empty());
-    format!("keys of the slots {} to {}", first.slot.0, upto.min(Slot::COUNT - 1))
+    format!("keys of the slots {} to {}", first.slot.0, last_slot(last).0)
+}
+
+/// The last slot of users' keys below the end of a stretch: the slots above the users' are the shard's own.
+fn last_slot(end: &RecordKey) -> Slot {
+    let upto = end.slot.0.saturating_sub(u16::from(end.key.is_empty()));
+    Slot(upto.min(Slot::COUNT - 1))
 }

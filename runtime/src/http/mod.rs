@@ -4,6 +4,7 @@ mod asked;
 mod batch;
 mod keys;
 mod listener;
+mod loss;
 mod operation;
 mod problem;
 mod text;
@@ -53,6 +54,7 @@ pub async fn serve(listener: TcpListener, web: Web) {
         .route("/metrics", get(metrics))
         .route("/admin/status", get(status))
         .route("/admin/scrub", post(scrub))
+        .route("/admin/accept-loss", post(loss::accept))
         .layer(from_fn(same_origin))
         .with_state(web);
     let listener = Bounded::new(listener, connections);

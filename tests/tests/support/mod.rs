@@ -45,7 +45,7 @@ impl Drop for Scratch {
     }
 }
 
-/// Three real processes.
+/// Real processes, three unless told.
 pub struct Cluster {
     pub clients: Vec<u16>,
     peers: Vec<u16>,
@@ -62,25 +62,34 @@ impl Cluster {
     }
 
     pub fn start_with(name: &str, flags: &[&'static str]) -> Self {
-        Self::prepared(name, flags, |_| true).expect("nothing is in the way")
+        Self::start_nodes(name, 3, flags)
+    }
+
+    pub fn start_nodes(name: &str, count: usize, flags: &[&'static str]) -> Self {
+        Self::prepared(name, count, flags, |_| true).expect("nothing is in the way")
     }
 
     /// A cluster that is started when its folders have been prepared; none if they could not be.
-    pub fn prepared(name: &str, flags: &[&'static str], prepare: impl FnOnce(&Self) -> bool) -> Option<Self> {
-        let ports = free_ports(9);
+    pub fn prepared(
+        name: &str,
+        count: usize,
+        flags: &[&'static str],
+        prepare: impl FnOnce(&Self) -> bool,
+    ) -> Option<Self> {
+        let ports = free_ports(3 * count);
         let mut cluster = Self {
-            clients: ports[..3].to_vec(),
-            peers: ports[3..6].to_vec(),
-            http: ports[6..].to_vec(),
+            clients: ports[..count].to_vec(),
+            peers: ports[count..2 * count].to_vec(),
+            http: ports[2 * count..].to_vec(),
             data: Scratch::new(name),
             flags: flags.to_vec(),
-            processes: vec![None, None, None],
+            processes: (0..count).map(|_| None).collect(),
         };
         if !prepare(&cluster) {
             return None;
         }
-        (0..3).for_each(|node| cluster.spawn(node));
-        (0..3).for_each(|node| cluster.wait_ready(node));
+        (0..count).for_each(|node| cluster.spawn(node));
+        (0..count).for_each(|node| cluster.wait_ready(node));
         Some(cluster)
     }
 
