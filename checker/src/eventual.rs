@@ -51,11 +51,11 @@ impl<'a> Key<'a> {
 
     /// Whether values are made that no operation names.
     fn computes(&self) -> bool {
-        self.records().any(|(_, record)| matches!(record.code, Code::Incr | Code::Append))
+        self.records().any(|(_, record)| matches!(record.code, Code::Incr | Code::Append | Code::Update))
     }
 
     fn expires(&self) -> bool {
-        self.records().any(|(_, record)| record.code == Code::Put && record.number >= 0)
+        self.records().any(|(_, record)| record.expires())
     }
 
     fn thin_air(&self) -> Option<Anomaly> {

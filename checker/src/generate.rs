@@ -1,7 +1,7 @@
 //! Histories made to measure and test checkers: a key-value store that is linearizable, watched by clients, with lies on demand.
 
 use crate::history::Level;
-use crate::recording::{Code, NOTHING, Record, Recording, Reply};
+use crate::recording::{Code, NOTHING, Record, Recording, Reply, Update};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
@@ -182,6 +182,7 @@ impl World<'_> {
             reply: Reply::Done,
             observed: false,
             level: Level::Strong,
+            update: Update::default(),
         };
         self.choose(&mut record);
         let at = self.recording.records.len();

@@ -35,6 +35,62 @@ pub enum Function {
     Incr(i64),
     /// Append bytes.
     Append(Value),
+    /// Change the value or its time to live under a condition: what the others cannot say. It answers as the others do, or with the value that was there
+    /// before ([`Answer::Value`]), whether it changed anything or not.
+    Update {
+        /// The condition.
+        when: When,
+        /// What is done when it holds.
+        change: Change,
+    },
+}
+
+/// A condition on the present value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum When {
+    /// None.
+    Always,
+    /// The key is absent.
+    Absent,
+    /// The key is present.
+    Present,
+    /// The key holds this value.
+    Equals(Value),
+}
+
+/// What an update does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// Write a value.
+    Set {
+        /// The value.
+        value: Value,
+        /// How long it lives.
+        expiry: Expiry,
+    },
+    /// Delete; [`Answer::Applied`] tells whether there was something to delete.
+    Delete,
+    /// Overwrite bytes from an offset on, behind zeros where the value is shorter; [`Answer::Integer`] is the new length. It keeps the time to live,
+    /// and no bytes change nothing.
+    SetRange {
+        /// The offset.
+        offset: u32,
+        /// The bytes.
+        data: Value,
+    },
+    /// Change the time to live of a key that is present; [`Answer::Applied`] tells whether it is.
+    Expire(Expiry),
+}
+
+/// How long a value lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expiry {
+    /// Until it is deleted.
+    Clear,
+    /// As long as what was there before; for ever where nothing was.
+    Keep,
+    /// Milliseconds after the operation took effect.
+    After(u64),
 }
 
 /// What an operation answered.

@@ -1,12 +1,13 @@
 //! The project's own history format: JSON lines, one event a line, in Jepsen's shape.
 //!
-//! `f` is one of `get`, `put` (optional `ttl_ms`), `put_absent`, `put_present`, `delete`, `cas`, `incr`, `append`. `ok` of a
+//! `f` is one of `get`, `put` (optional `ttl_ms`, `keep_ttl`, `when`), `put_absent`, `put_present`, `delete` (optional `when`), `cas`, `incr`, `append`,
+//! `setrange`, `expire`, `persist`. `ok` of a
 //! conditional put or a delete may carry whether it changed anything. An invoke without completion is unknown; `fail` is left
 //! out, but for a `cas` with `"error": "mismatch"`, which found another value (`"observed"`, where known).
 
 use crate::formats::datum::to_base64;
 use crate::formats::{self, Format, Loaded, Reading};
-use crate::history::{Answer, Function, History, Outcome};
+use crate::history::{Answer, Change, Expiry, Function, History, Outcome, When};
 use serde_json::Value as Json;
 use std::io::BufRead;
 
@@ -52,6 +53,9 @@ pub fn write(history: &History) -> String {
                 event["error"] = "mismatch".into();
             }
             match answer {
+                Answer::Value(value) if matches!(operation.function, Function::Update { .. }) => {
+                    event["old"] = value.as_ref().map_or(Json::Null, |value| text(value));
+                }
                 Answer::Value(value) => {
                     event["value"] = value.as_ref().map_or(Json::Null, |value| text(value));
                 }
@@ -59,8 +63,8 @@ pub fn write(history: &History) -> String {
                 Answer::Applied(applied) if !failed => event["value"] = (*applied).into(),
                 Answer::Applied(_) | Answer::Done => {}
             }
-        } else if let Function::Put { ttl_ms: Some(ttl), .. } = operation.function {
-            event["ttl_ms"] = ttl.into();
+        } else if !is_return {
+            options(&operation.function, &mut event);
         }
         lines.push_str(&event.to_string());
         lines.push('\n');
@@ -86,6 +90,39 @@ fn name(function: &Function) -> &'static str {
         Function::Cas { .. } => "cas",
         Function::Incr(_) => "incr",
         Function::Append(_) => "append",
+        Function::Update { change, .. } => match change {
+            Change::Set { .. } => "put",
+            Change::Delete => "delete",
+            Change::SetRange { .. } => "setrange",
+            Change::Expire(Expiry::Clear) => "persist",
+            Change::Expire(_) => "expire",
+        },
+    }
+}
+
+/// What an operation asks for besides its value.
+fn options(function: &Function, event: &mut Json) {
+    let (when, change) = match function {
+        Function::Put { ttl_ms: Some(ttl), .. } => {
+            event["ttl_ms"] = (*ttl).into();
+            return;
+        }
+        Function::Update { when, change } => (when, change),
+        _ => return,
+    };
+    match when {
+        // A put that may have answered with what was there before is an update even so.
+        When::Always => event["when"] = "always".into(),
+        When::Absent => event["when"] = "absent".into(),
+        When::Present => event["when"] = "present".into(),
+        When::Equals(value) => event["when"] = serde_json::json!({ "equals": text(value) }),
+    }
+    match change {
+        Change::Set { expiry: Expiry::After(ttl), .. } | Change::Expire(Expiry::After(ttl)) => {
+            event["ttl_ms"] = (*ttl).into();
+        }
+        Change::Set { expiry: Expiry::Keep, .. } => event["keep_ttl"] = true.into(),
+        _ => {}
     }
 }
 
@@ -95,5 +132,10 @@ fn asked(function: &Function) -> Json {
         Function::Put { value, .. } | Function::PutIf { value, .. } | Function::Append(value) => text(value),
         Function::Cas { old, new } => serde_json::json!([text(old), text(new)]),
         Function::Incr(delta) => (*delta).into(),
+        Function::Update { change, .. } => match change {
+            Change::Set { value, .. } => text(value),
+            Change::Delete | Change::Expire(_) => Json::Null,
+            Change::SetRange { offset, data } => serde_json::json!([offset, text(data)]),
+        },
     }
 }

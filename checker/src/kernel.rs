@@ -3,10 +3,13 @@
 //! Values that no operation can tell apart are one class ([`OTHER`]); unknown operations that can make no difference are left
 //! out. What stays is equivalent to the history under [`crate::model`].
 
+mod updates;
+
 use crate::history::Level;
 use crate::linearizability::Options;
 use crate::recording::{Code, NOTHING, Record, Recording, Reply};
 use foldhash::fast::FixedState;
+use updates::Update;
 
 type HashMap<K, V> = hashbrown::HashMap<K, V, FixedState>;
 type HashSet<K> = hashbrown::HashSet<K, FixedState>;
@@ -51,6 +54,8 @@ pub(crate) enum Act {
     Add(i64, Option<i64>),
     /// Appends the text of a value; with the length that it answered.
     Append(u32, Option<i64>),
+    /// Does what the update of this number says.
+    Update(u32),
 }
 
 /// One operation.
@@ -106,6 +111,9 @@ impl Op {
 pub(crate) struct Texts {
     numbers: HashMap<Vec<u8>, u32>,
     list: Vec<Vec<u8>>,
+    /// Bytes that may still be made, where that is bounded, and whether they did not suffice.
+    room: Option<usize>,
+    pub(crate) full: bool,
     /// Prefixes of values that are observed: an appended value that is none of them is [`OTHER`]. Empty where lengths or sums
     /// are answered.
     prefixes: Option<HashSet<Vec<u8>>>,
@@ -116,6 +124,14 @@ impl Texts {
         if self.prefixes.as_ref().is_some_and(|prefixes| !prefixes.contains(&text)) {
             return OTHER;
         }
+        if let Some(room) = self.room.filter(|_| !self.numbers.contains_key(&text)) {
+            let left = room.checked_sub(text.len());
+            self.full |= left.is_none();
+            if self.full {
+                return OTHER;
+            }
+            self.room = left;
+        }
         let (texts, next) = (&mut self.list, self.numbers.len() as u32 + 2);
         *self.numbers.entry(text).or_insert_with_key(|text| {
             texts.push(text.clone());
@@ -123,8 +139,9 @@ impl Texts {
         })
     }
 
+    /// The text of a class; none where classes have none.
     fn text(&self, class: u32) -> Option<&[u8]> {
-        class.checked_sub(2).map(|at| self.list[at as usize].as_slice())
+        class.checked_sub(2).and_then(|at| self.list.get(at as usize)).map(Vec::as_slice)
     }
 }
 
@@ -157,6 +174,8 @@ pub(crate) struct Kernel {
     pub(crate) texts: Texts,
     /// What is appended, by its number in the recording.
     tails: HashMap<u32, Vec<u8>>,
+    /// What changes values and times to live in other ways.
+    pub(crate) updates: Vec<Update>,
 }
 
 /// How the values of the recording become classes.
@@ -208,14 +227,10 @@ impl Kernel {
             let record = &recording.records[*at as usize];
             interval(record, options).map(|interval| (*at, record, interval))
         };
-        kernel.computed = places
-            .iter()
-            .filter_map(judged)
-            .any(|(_, record, _)| matches!(record.code, Code::Incr | Code::Append));
-        kernel.expiring = places
-            .iter()
-            .filter_map(judged)
-            .any(|(_, record, _)| record.code == Code::Put && record.number >= 0);
+        kernel.computed = places.iter().filter_map(judged).any(|(_, record, _)| {
+            matches!(record.code, Code::Incr | Code::Append) || updates::compute(record)
+        });
+        kernel.expiring = places.iter().filter_map(judged).any(|(_, record, _)| record.expires());
         let texts = kernel.computed.then(|| texts(recording, places, options));
         let mut classes = Classes { recording, map: HashMap::default(), next: 2, texts };
         for (_, record, _) in places.iter().filter_map(judged) {
@@ -226,6 +241,10 @@ impl Kernel {
                     if record.reply == Reply::NotApplied && record.observed {
                         classes.observe(record.seen);
                     }
+                }
+                (Code::Update, _) => {
+                    classes.observe(record.expected);
+                    classes.observe(record.seen);
                 }
                 _ => {}
             }
@@ -250,8 +269,9 @@ impl Kernel {
         kernel.classes = classes.next as usize;
         if let Some(texts) = classes.texts {
             kernel.classes = texts.list.len() + 2;
-            kernel.texts = texts;
-            kernel.computed = kernel.ops.iter().any(|op| matches!(op.act, Act::Add(..) | Act::Append(..)));
+            kernel.texts = Texts { room: Some(TEXTS_BYTES_MAX), ..texts };
+            let computes = |op: &Op| matches!(op.act, Act::Add(..) | Act::Append(..) | Act::Update(_));
+            kernel.computed = kernel.ops.iter().any(computes);
             kernel.positive &= !kernel.computed;
         }
         if kernel.positive {
@@ -271,32 +291,7 @@ impl Kernel {
     /// What a record demands and does; `None` when nobody can tell whether it was there.
     fn act(&mut self, record: &Record, classes: &mut Classes<'_>, options: &Options) -> Option<Act> {
         let unknown = record.reply == Reply::Unknown;
-        let expiring = self.expiring;
-        let mut conditional = |test: Test, to: u32| {
-            // Without times to live, a value that is set to itself stays what it was.
-            let idle = test == Test::Is(to) && !expiring;
-            let act = match record.reply {
-                Reply::Applied if idle => Act::Observe(test),
-                Reply::Applied => Act::Swap(test, to),
-                Reply::NotApplied => Act::Observe(match test {
-                    Test::Is(class) => Test::Not(class),
-                    Test::Not(class) => Test::Is(class),
-                }),
-                _ if idle => return None,
-                _ => Act::Maybe(test, to),
-            };
-            // A known one that says nothing demands, in a way, that the condition holds or that it does not.
-            let silent = matches!(act, Act::Maybe(..)) && !unknown;
-            if silent
-                || matches!(
-                    act,
-                    Act::Observe(Test::Not(_)) | Act::Swap(Test::Not(_), _) | Act::Maybe(Test::Not(_), _)
-                )
-            {
-                self.positive = false;
-            }
-            Some(act)
-        };
+        let mut conditional = |test, to| self.conditional(record.reply, test, to);
         match record.code {
             Code::Get => Some(Act::Observe(Test::Is(classes.of(record.seen)))),
             Code::Put => Some(Act::Write(classes.of(record.argument), self.life(record, unknown, options))),
@@ -324,7 +319,32 @@ impl Kernel {
                 self.tails.entry(record.argument).or_insert_with(tail);
                 Some(Act::Append(record.argument, length))
             }
+            Code::Update => self.update(record, classes, options),
         }
+    }
+
+    /// A change to `to` under a condition; `None` when nobody can tell whether it was there.
+    fn conditional(&mut self, reply: Reply, test: Test, to: u32) -> Option<Act> {
+        // Without times to live, a value that is set to itself stays what it was.
+        let idle = test == Test::Is(to) && !self.expiring;
+        let act = match reply {
+            Reply::Applied if idle => Act::Observe(test),
+            Reply::Applied => Act::Swap(test, to),
+            Reply::NotApplied => Act::Observe(match test {
+                Test::Is(class) => Test::Not(class),
+                Test::Not(class) => Test::Is(class),
+            }),
+            _ if idle => return None,
+            _ => Act::Maybe(test, to),
+        };
+        // A known one that says nothing demands, in a way, that the condition holds or that it does not.
+        let silent = matches!(act, Act::Maybe(..)) && reply != Reply::Unknown;
+        let denies = matches!(
+            act,
+            Act::Observe(Test::Not(_)) | Act::Swap(Test::Not(_), _) | Act::Maybe(Test::Not(_), _)
+        );
+        self.positive &= !(silent || denies);
+        Some(act)
     }
 
     /// An increment whose answer is known, where values only rise: it takes one number to another.
@@ -406,7 +426,7 @@ fn texts(recording: &Recording, places: &[u32], options: &Options) -> Texts {
             continue;
         }
         // Sums need the number, and lengths the length, of any value.
-        if record.code == Code::Incr || record.reply == Reply::Integer {
+        if record.code == Code::Incr || record.reply == Reply::Integer || updates::compute(record) {
             return Texts::default();
         }
         for value in [record.seen, record.expected] {
@@ -426,6 +446,9 @@ fn texts(recording: &Recording, places: &[u32], options: &Options) -> Texts {
     prefixes.insert(Vec::new());
     Texts { prefixes: Some(prefixes), ..Texts::default() }
 }
+
+/// Bytes of values that a search may make by adding, appending and overwriting.
+const TEXTS_BYTES_MAX: usize = 256 << 20;
 
 /// The prefixes of observed values that are kept at most.
 const PREFIX_BYTES_MAX: usize = 256 << 20;

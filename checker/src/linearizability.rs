@@ -59,7 +59,7 @@ pub fn check_recording(recording: &Recording, options: &Options, limits: &Limits
         let round = Round { recording, options, limits, deadline, steps, keys: &keys };
         round.run(&left, &mut verdicts);
         let violated = verdicts.iter().flatten().find_map(|verdict| match verdict {
-            KeyVerdict::Violated(example) => Some(example.clone()),
+            KeyVerdict::Violated(example) => Some(Counterexample::clone(example)),
             _ => None,
         });
         let undecided = undecided(recording, &keys, &verdicts);
@@ -82,7 +82,7 @@ const FIRST_SHARE: u64 = 200_000;
 #[derive(Clone)]
 enum KeyVerdict {
     Holds,
-    Violated(Counterexample),
+    Violated(Box<Counterexample>),
     Undecided { decided: usize },
 }
 
@@ -178,7 +178,7 @@ impl Round<'_> {
         // To explain may cost what it cost to find out.
         budget.steps = budget.steps.min(self.steps - budget.steps);
         let example = explain(self.recording, self.options, &mut kernel, &violation, budget);
-        KeyVerdict::Violated(example)
+        KeyVerdict::Violated(Box::new(example))
     }
 }
 

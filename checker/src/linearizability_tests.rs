@@ -148,6 +148,29 @@ fn known_histories_of_conditions_and_sums() {
 }
 
 #[test]
+fn what_is_of_unknown_outcome_does_not_make_time_pass() {
+    let lives = Function::Put { value: b"a".to_vec(), ttl_ms: Some(4) };
+    let ms = 1_000_000;
+    let lost = Function::Cas { old: b"x".to_vec(), new: b"y".to_vec() };
+    let late = Function::PutIf { value: b"b".to_vec(), present: false };
+    let rest = |read_at: u64, read: Outcome| {
+        vec![
+            op(1, lost.clone(), Outcome::Unknown, 0, 0),
+            op(2, late.clone(), Outcome::Unknown, 0, 0),
+            op(3, lives.clone(), DONE, 9 * ms, 9 * ms + 1),
+            op(3, Function::Get, read, read_at * ms, read_at * ms),
+        ]
+    };
+    known(vec![
+        ("it is there", true, rest(10, read("a"))),
+        ("it is gone too early", false, rest(10, ABSENT)),
+        ("something else is there too early", false, rest(10, read("b"))),
+        ("it is gone", true, rest(14, ABSENT)),
+        ("something else is there", true, rest(14, read("b"))),
+    ]);
+}
+
+#[test]
 fn a_value_expires_within_its_time_and_stays_away() {
     let ms = |n: u64| n * 1_000_000;
     let write = || op(1, Function::Put { value: "a".into(), ttl_ms: Some(10) }, DONE, ms(0), ms(1));
@@ -197,7 +220,10 @@ fn brute_force(operations: &[Operation]) -> bool {
             let mut rest = left.to_vec();
             let operation = rest.remove(at);
             operation.call <= first_return
-                && step(values, state, operation, 0).into_iter().flatten().any(|next| go(values, &rest, next))
+                && step(values, state, operation, first_return, 0)
+                    .into_iter()
+                    .flatten()
+                    .any(|next| go(values, &rest, next))
         })
     }
     let judged: Vec<&Operation> =

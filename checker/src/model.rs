@@ -1,6 +1,6 @@
 //! The sequential behaviour of one key: what may follow from an operation on a state.
 
-use crate::history::{Answer, Function, Operation, Outcome};
+use crate::history::{Answer, Change, Expiry, Function, Operation, Outcome, When};
 use std::collections::HashMap;
 
 /// The state of a key: an interned value and when it may, and must, have expired.
@@ -52,10 +52,16 @@ fn lasting(value: u32) -> State {
     State { value, ..State::ABSENT }
 }
 
-/// The states that may follow: none when the answer is impossible. `slack` (nanoseconds) is how far the clocks that judge
-/// expiry may be from the history's clock.
-pub fn step(values: &mut Values, state: State, operation: &Operation, slack: u64) -> [Option<State>; 2] {
-    let end = if operation.outcome == Outcome::Unknown { u64::MAX } else { operation.ret };
+/// The states that may follow: none when the answer is impossible. `until`: the earliest return of those that come after it in the order; it takes
+/// effect before that. `slack` (nanoseconds) is how far the clocks that judge expiry may be from the history's clock.
+pub fn step(
+    values: &mut Values,
+    state: State,
+    operation: &Operation,
+    until: u64,
+    slack: u64,
+) -> [Option<State>; 2] {
+    let end = if operation.outcome == Outcome::Unknown { u64::MAX } else { operation.ret }.min(until);
     let kept =
         (operation.call <= state.must_expire).then(|| apply(values, state, operation, slack)).flatten();
     // What stays does not expire, however long an operation of unknown outcome may take.
@@ -63,6 +69,68 @@ pub fn step(values: &mut Values, state: State, operation: &Operation, slack: u64
         .then(|| apply(values, State::ABSENT, operation, slack))
         .flatten();
     [kept, expired.filter(|state| Some(*state) != kept)]
+}
+
+/// The state when its value expires `ttl` milliseconds after the operation.
+fn expiring(state: State, ttl: u64, operation: &Operation, slack: u64) -> State {
+    let ttl = ttl.saturating_mul(1_000_000);
+    let end = if operation.outcome == Outcome::Unknown { u64::MAX } else { operation.ret };
+    State {
+        may_expire: operation.call.saturating_add(ttl).saturating_sub(slack),
+        must_expire: end.saturating_add(ttl).saturating_add(slack),
+        ..state
+    }
+}
+
+fn update(
+    values: &mut Values,
+    state: State,
+    (when, change): (&When, &Change),
+    operation: &Operation,
+    slack: u64,
+) -> Option<State> {
+    let present = state.value != ABSENT;
+    let holds = match when {
+        When::Always => true,
+        When::Absent => !present,
+        When::Present => present,
+        When::Equals(value) => state.value == values.id(value),
+    };
+    let until = |next: State, expiry: &Expiry| match expiry {
+        Expiry::Clear => lasting(next.value),
+        Expiry::Keep => next,
+        Expiry::After(ttl) => expiring(next, *ttl, operation, slack),
+    };
+    let mut length = values.value(state.value).map_or(0, <[u8]>::len);
+    let next = match change {
+        _ if !holds => None,
+        Change::Set { value, expiry } => Some(until(State { value: values.id(value), ..state }, expiry)),
+        Change::Delete => present.then_some(State::ABSENT),
+        Change::Expire(expiry) => present.then(|| until(state, expiry)),
+        Change::SetRange { data, .. } if data.is_empty() => None,
+        Change::SetRange { offset, data } => {
+            let text = overwritten(values.value(state.value).unwrap_or_default(), *offset as usize, data);
+            length = text.len();
+            Some(State { value: values.id(&text), ..state })
+        }
+    };
+    let fits = match &operation.outcome {
+        Outcome::Ok(Answer::Applied(applied)) => *applied == next.is_some(),
+        Outcome::Ok(Answer::Integer(answer)) => {
+            !matches!(change, Change::SetRange { .. }) || *answer == length as i64
+        }
+        Outcome::Ok(Answer::Value(old)) => old.as_deref() == values.value(state.value),
+        Outcome::Ok(Answer::Done) | Outcome::Unknown => true,
+    };
+    fits.then_some(next.unwrap_or(state))
+}
+
+/// A value with bytes overwritten from an offset on.
+pub(crate) fn overwritten(value: &[u8], offset: usize, data: &[u8]) -> Vec<u8> {
+    let mut text = value.to_vec();
+    text.resize(text.len().max(offset + data.len()), 0);
+    text[offset..offset + data.len()].copy_from_slice(data);
+    text
 }
 
 fn apply(values: &mut Values, state: State, operation: &Operation, slack: u64) -> Option<State> {
@@ -87,14 +155,8 @@ fn apply(values: &mut Values, state: State, operation: &Operation, slack: u64) -
             _ => Some(state),
         },
         Function::Put { value, ttl_ms } => {
-            let mut next = lasting(values.id(value));
-            if let Some(ttl) = ttl_ms {
-                let ttl = ttl.saturating_mul(1_000_000);
-                let end = if known.is_none() { u64::MAX } else { operation.ret };
-                next.may_expire = operation.call.saturating_add(ttl).saturating_sub(slack);
-                next.must_expire = end.saturating_add(ttl).saturating_add(slack);
-            }
-            Some(next)
+            let next = lasting(values.id(value));
+            Some(ttl_ms.map_or(next, |ttl| expiring(next, ttl, operation, slack)))
         }
         Function::PutIf { value, present } => {
             let changes = (state.value != ABSENT) == *present;
@@ -118,5 +180,6 @@ fn apply(values: &mut Values, state: State, operation: &Operation, slack: u64) -
             value.extend_from_slice(tail);
             integer(value.len() as i64).then(|| State { value: values.id(&value), ..state })
         }
+        Function::Update { when, change } => update(values, state, (when, change), operation, slack),
     }
 }

@@ -237,7 +237,7 @@ fn stands_at(act: Act, class: u32) -> bool {
         Act::Observe(test) => test.holds(class),
         Act::Write(to, _) => to == class,
         Act::Swap(test, to) | Act::Maybe(test, to) => test.holds(class) && to == class,
-        Act::Add(..) | Act::Append(..) => true,
+        Act::Add(..) | Act::Append(..) | Act::Update(_) => true,
     }
 }
 

@@ -149,7 +149,7 @@ impl<'a> Parts<'a> {
                 None => return,
             },
             Act::Observe(test) | Act::Swap(test, _) | Act::Maybe(test, _) => (&self.all, Some(test)),
-            Act::Write(..) | Act::Add(..) | Act::Append(..) => return,
+            Act::Write(..) | Act::Add(..) | Act::Append(..) | Act::Update(_) => return,
         };
         let returned = self.certain.partition_point(|(ret, ..)| *ret < op.call);
         let overwriting = returned.checked_sub(1).map(|last| self.certain[last]);

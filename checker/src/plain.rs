@@ -96,6 +96,19 @@ impl Timeline {
         timeline
     }
 
+    /// The earliest return of what is not placed yet.
+    fn first_return(&self, intervals: &[Interval<'_>]) -> u64 {
+        let mut event = self.next[0];
+        while let Some((operation, is_return)) = self.events.get(event) {
+            if *is_return {
+                let interval = &intervals[*operation];
+                return interval.ret.map_or(u64::MAX, |ret| ret.max(interval.call));
+            }
+            event = self.next[event];
+        }
+        u64::MAX
+    }
+
     fn unlink(&mut self, event: usize) {
         let (before, after) = (self.previous[event], self.next[event]);
         self.next[before] = after;
@@ -223,8 +236,9 @@ impl Search {
         operation: usize,
         from: usize,
     ) -> bool {
-        let outcomes =
-            step(&mut self.values, self.state, intervals[operation].operation, options.expiry_slack);
+        let until = self.timeline.first_return(intervals);
+        let asked = intervals[operation].operation;
+        let outcomes = step(&mut self.values, self.state, asked, until, options.expiry_slack);
         self.done[operation / 64] |= 1 << (operation % 64);
         for (alternative, next) in outcomes.into_iter().enumerate().skip(from) {
             let Some(next) = next else {

@@ -3,7 +3,7 @@
 //! An operation is a fixed-size [`Record`]; keys, values and names of processes are numbers into an [`Interner`], so that
 //! a million operations take some 100 MB and a comparison of values is a comparison of numbers.
 
-use crate::history::{Answer, Function, History, Level, Operation, Outcome};
+use crate::history::{Answer, Change, Expiry, Function, History, Level, Operation, Outcome, When};
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 use std::hash::BuildHasher;
@@ -89,6 +89,59 @@ pub enum Code {
     Incr,
     /// Append `argument`.
     Append,
+    /// What [`Record::update`] says: with `argument`, `expected` and `number`, which is the time to live in milliseconds or the offset of a range.
+    Update,
+}
+
+/// What an update does, and when ([`Function::Update`]).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Update {
+    /// The condition.
+    pub when: Condition,
+    /// What is done.
+    pub does: Does,
+    /// How long the value lives then.
+    pub lives: Lives,
+}
+
+/// See [`When`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Condition {
+    /// None.
+    #[default]
+    Always,
+    /// Absent.
+    Absent,
+    /// Present.
+    Present,
+    /// It is `expected`.
+    Equals,
+}
+
+/// See [`Change`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Does {
+    /// Writes `argument`.
+    #[default]
+    Set,
+    /// Deletes.
+    Delete,
+    /// Writes `argument` at the offset `number`.
+    SetRange,
+    /// Changes the time to live.
+    Expire,
+}
+
+/// See [`Expiry`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Lives {
+    /// Until it is deleted.
+    #[default]
+    Clear,
+    /// As what was there before.
+    Keep,
+    /// So many milliseconds as `number` says.
+    After,
 }
 
 /// What an operation answered.
@@ -145,9 +198,17 @@ pub struct Record {
     pub observed: bool,
     /// How strictly it is ordered.
     pub level: Level,
+    /// Of [`Code::Update`]: what it does.
+    pub update: Update,
 }
 
 impl Record {
+    /// Whether it sets a value that lives for a time.
+    pub fn expires(&self) -> bool {
+        self.code == Code::Put && self.number >= 0
+            || self.code == Code::Update && self.update.lives == Lives::After
+    }
+
     /// Whether it may change the key.
     pub fn is_write(&self) -> bool {
         self.code != Code::Get && self.reply != Reply::NotApplied
@@ -248,6 +309,7 @@ impl Recording {
             reply: Reply::Unknown,
             observed: false,
             level: operation.level,
+            update: Update::default(),
         };
         match &operation.function {
             Function::Get => {}
@@ -274,6 +336,7 @@ impl Recording {
                 record.code = Code::Append;
                 record.argument = self.values.id(tail);
             }
+            Function::Update { when, change } => self.describe_update(&mut record, when, change),
         }
         match &operation.outcome {
             Outcome::Unknown => {}
@@ -292,6 +355,69 @@ impl Recording {
         record
     }
 
+    /// Puts an update into a record.
+    pub(crate) fn describe_update(&mut self, record: &mut Record, when: &When, change: &Change) {
+        record.code = Code::Update;
+        record.update.when = match when {
+            When::Always => Condition::Always,
+            When::Absent => Condition::Absent,
+            When::Present => Condition::Present,
+            When::Equals(value) => {
+                record.expected = self.values.id(value);
+                Condition::Equals
+            }
+        };
+        let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        let mut lives = |expiry: &Expiry| match expiry {
+            Expiry::Clear => Lives::Clear,
+            Expiry::Keep => Lives::Keep,
+            Expiry::After(ttl) => {
+                record.number = number(*ttl);
+                Lives::After
+            }
+        };
+        (record.update.does, record.update.lives) = match change {
+            Change::Set { expiry, .. } => (Does::Set, lives(expiry)),
+            Change::Delete => (Does::Delete, Lives::Clear),
+            Change::SetRange { .. } => (Does::SetRange, Lives::Keep),
+            Change::Expire(expiry) => (Does::Expire, lives(expiry)),
+        };
+        match change {
+            Change::Set { value, .. } => record.argument = self.values.id(value),
+            Change::SetRange { offset, data } => {
+                record.argument = self.values.id(data);
+                record.number = i64::from(*offset);
+            }
+            Change::Delete | Change::Expire(_) => {}
+        }
+    }
+
+    /// An update as it was asked for.
+    fn update(&self, record: &Record) -> Function {
+        let value = |id: u32| self.values.text(id).to_vec();
+        let when = match record.update.when {
+            Condition::Always => When::Always,
+            Condition::Absent => When::Absent,
+            Condition::Present => When::Present,
+            Condition::Equals => When::Equals(value(record.expected)),
+        };
+        let expiry = match record.update.lives {
+            Lives::Clear => Expiry::Clear,
+            Lives::Keep => Expiry::Keep,
+            Lives::After => Expiry::After(record.number.try_into().unwrap_or_default()),
+        };
+        let change = match record.update.does {
+            Does::Set => Change::Set { value: value(record.argument), expiry },
+            Does::Delete => Change::Delete,
+            Does::SetRange => Change::SetRange {
+                offset: record.number.try_into().unwrap_or_default(),
+                data: value(record.argument),
+            },
+            Does::Expire => Change::Expire(expiry),
+        };
+        Function::Update { when, change }
+    }
+
     /// The record at `at` as an operation of a [`History`].
     pub fn operation(&self, at: u32) -> Operation {
         let record = &self.records[at as usize];
@@ -307,6 +433,7 @@ impl Recording {
             Code::Cas => Function::Cas { old: value(record.expected), new: value(record.argument) },
             Code::Incr => Function::Incr(record.number),
             Code::Append => Function::Append(value(record.argument)),
+            Code::Update => self.update(record),
         };
         let outcome = match record.reply {
             Reply::Unknown => Outcome::Unknown,

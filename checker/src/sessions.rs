@@ -68,8 +68,13 @@ impl<'a> Sessions<'a> {
             let count = counts.entry(record.session).or_default();
             sessions.place[*at as usize] = *count;
             *count += 1;
-            let expires = record.code == Code::Delete || record.code == Code::Put && record.number >= 0;
+            let updates = record.code == Code::Update;
+            let expires = record.code == Code::Delete || updates || record.expires();
             sessions.fleeting[record.key as usize] |= expires;
+            if updates && record.argument != NOTHING {
+                // It may have written this, or not.
+                sessions.writer.insert((record.key, record.argument), None);
+            }
             if let Some(value) = written(record) {
                 let writer = sessions.writer.entry((record.key, value));
                 writer.and_modify(|writer| *writer = None).or_insert(Some(*at));

@@ -1,7 +1,7 @@
 //! Judgements as text and as JSON.
 
 use crate::causal::Anomaly;
-use crate::history::{Answer, Function, Operation, Outcome as Ended};
+use crate::history::{Answer, Change, Expiry, Function, Operation, Outcome as Ended, When};
 use crate::judge::{Judgement, Outcome};
 use crate::linearizability::{Counterexample, Report, Verdict};
 use crate::recording::Recording;
@@ -33,6 +33,31 @@ pub(crate) fn asked(function: &Function) -> String {
         Function::Cas { old, new } => format!("cas {} to {}", short(old), short(new)),
         Function::Incr(delta) => format!("incr {delta}"),
         Function::Append(tail) => format!("append {}", short(tail)),
+        Function::Update { when, change } => format!("{}{}", changed(change), condition(when)),
+    }
+}
+
+fn changed(change: &Change) -> String {
+    let until = |expiry: &Expiry| match expiry {
+        Expiry::Clear => String::new(),
+        Expiry::Keep => " keeping its time to live".into(),
+        Expiry::After(ttl) => format!(" for {ttl} ms"),
+    };
+    match change {
+        Change::Set { value, expiry } => format!("put {}{}", short(value), until(expiry)),
+        Change::Delete => "delete".into(),
+        Change::SetRange { offset, data } => format!("setrange {offset} {}", short(data)),
+        Change::Expire(Expiry::Clear) => "persist".into(),
+        Change::Expire(expiry) => format!("expire{}", until(expiry)),
+    }
+}
+
+fn condition(when: &When) -> String {
+    match when {
+        When::Always => String::new(),
+        When::Absent => " if absent".into(),
+        When::Present => " if present".into(),
+        When::Equals(value) => format!(" if {}", short(value)),
     }
 }
 

@@ -84,7 +84,7 @@ impl Transactions {
     pub fn of(recording: &Recording) -> Self {
         let mut opaque = vec![false; recording.keys.len() + 1];
         for record in &recording.records {
-            let silent = record.code == Code::Append
+            let silent = matches!(record.code, Code::Append | Code::Update)
                 || record.code == Code::Incr && record.reply != Reply::Integer
                 || matches!(record.code, Code::Cas | Code::PutAbsent | Code::PutPresent)
                     && record.reply == Reply::Done
@@ -137,7 +137,7 @@ impl Transactions {
         let mut access = |value, write| accesses.push(Access { key, value, write });
         match record.code {
             Code::Get if record.reply == Reply::Value => access(record.seen, false),
-            Code::Get | Code::Append => {}
+            Code::Get | Code::Append | Code::Update => {}
             Code::PutAbsent | Code::PutPresent | Code::Cas if record.reply == Reply::NotApplied => {
                 if record.observed {
                     access(record.seen, false);

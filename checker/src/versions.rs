@@ -18,8 +18,8 @@ pub(crate) fn show_an_order(recording: &Recording, places: &[u32], options: &Opt
             continue;
         }
         let sees = matches!(record.code, Code::Get) || record.reply == Reply::NotApplied;
-        let expires = record.code == Code::Put && record.number >= 0;
-        let computed = matches!(record.code, Code::Incr | Code::Append);
+        let expires = record.expires();
+        let computed = matches!(record.code, Code::Incr | Code::Append | Code::Update);
         let silent = matches!(record.code, Code::Cas | Code::PutAbsent | Code::PutPresent)
             && !matches!(record.reply, Reply::Applied | Reply::NotApplied);
         if expires || computed || silent || record.version == 0 && !sees {
@@ -55,6 +55,6 @@ fn follows(record: &Record, value: u32, sees: bool) -> bool {
         (Code::PutPresent, false) | (Code::PutAbsent, true) => value != NOTHING,
         (Code::Cas, false) => record.expected == value,
         (Code::Cas, true) => record.expected != value,
-        (Code::Incr | Code::Append, _) => false,
+        (Code::Incr | Code::Append | Code::Update, _) => false,
     }
 }

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use samara_check::generate::{Mix, Workload, Written, generate};
-use samara_check::history::{Answer, Function, History, Level, Operation, Outcome};
+use samara_check::history::{Answer, Change, Expiry, Function, History, Level, Operation, Outcome, When};
 use samara_check::linearizability::{Counterexample, Limits, Options, Verdict, check, check_recording};
 use samara_check::plain;
 use samara_check::recording::Recording;
@@ -58,8 +58,48 @@ fn function(kind: u8) -> BoxedStrategy<(Function, Answer)> {
         5 => prop_oneof![long, plain_append, put].boxed(),
         6 => prop_oneof![get, put, cas, delete, put_if].boxed(),
         7 => prop_oneof![get, put, silent, ttl, cas].boxed(),
+        8 => prop_oneof![get, put, swap()].boxed(),
+        9 => prop_oneof![get, put, update(), update()].boxed(),
+        10 => prop_oneof![get, put, ttl, update(), incr, append].boxed(),
         _ => prop_oneof![get, put, cas, delete, silent, put_if, ttl, incr, append].boxed(),
     }
+}
+
+/// Updates of values and times to live under conditions.
+fn update() -> impl Strategy<Value = (Function, Answer)> {
+    let when = prop_oneof![
+        2 => Just(When::Always),
+        1 => Just(When::Absent),
+        1 => Just(When::Present),
+        1 => value().prop_map(When::Equals),
+    ];
+    let expiry = || prop_oneof![Just(Expiry::Clear), Just(Expiry::Keep), (1..6_u64).prop_map(Expiry::After)];
+    let change = prop_oneof![
+        3 => (value(), expiry()).prop_map(|(value, expiry)| Change::Set { value, expiry }),
+        1 => Just(Change::Delete),
+        1 => (0..3_u32, prop::collection::vec(b'1'..b'4', 0..3))
+            .prop_map(|(offset, data)| Change::SetRange { offset, data }),
+        1 => expiry().prop_map(Change::Expire),
+    ];
+    let answer = prop_oneof![
+        1 => Just(Answer::Done),
+        3 => any::<bool>().prop_map(Answer::Applied),
+        1 => (0..4_i64).prop_map(Answer::Integer),
+        3 => (value(), 0..3_u8).prop_map(|(value, some)| Answer::Value((some > 0).then_some(value))),
+    ];
+    (when, change, answer).prop_map(|(when, change, answer)| (Function::Update { when, change }, answer))
+}
+
+/// Updates that answer with what was there, without times to live: those that faster means decide, too.
+fn swap() -> impl Strategy<Value = (Function, Answer)> {
+    let change = prop_oneof![
+        3 => value().prop_map(|value| Change::Set { value, expiry: Expiry::Clear }),
+        1 => Just(Change::Delete),
+    ];
+    (change, value(), 0..4_u8).prop_map(|(change, value, some)| {
+        let when = if some == 3 { When::Equals(value.clone()) } else { When::Always };
+        (Function::Update { when, change }, Answer::Value((some > 0).then_some(value)))
+    })
 }
 
 fn operation(kind: u8) -> impl Strategy<Value = Operation> {
@@ -82,7 +122,7 @@ fn operation(kind: u8) -> impl Strategy<Value = Operation> {
 
 /// Operations that may well fit: small histories of random answers seldom do.
 fn history(most: usize) -> impl Strategy<Value = History> {
-    (0..9_u8)
+    (0..12_u8)
         .prop_flat_map(move |kind| prop::collection::vec(operation(kind), 0..most))
         .prop_map(|operations| History { operations })
 }
@@ -128,7 +168,8 @@ fn left(operation: &Operation) -> Option<&[u8]> {
 fn keeps_what_feeds(history: &History, part: &[Operation]) {
     let simple = |operation: &Operation| {
         let lasts = !matches!(operation.function, Function::Put { ttl_ms: Some(_), .. });
-        let names = !matches!(operation.function, Function::Incr(_) | Function::Append(_));
+        let names =
+            !matches!(operation.function, Function::Incr(_) | Function::Append(_) | Function::Update { .. });
         operation.level == Level::Strong && lasts && names
     };
     let all = &history.operations;
@@ -178,6 +219,32 @@ proptest! {
         if let Verdict::Violated(example) = &fast {
             examine(&history, &options, example);
         }
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(2_000))]
+
+    #[test]
+    fn updates_are_written_and_read_back(updates in prop::collection::vec((update(), any::<bool>()), 1..6)) {
+        let operation = |(at, ((function, answer), known))| {
+            let ranges = matches!(function, Function::Update { change: Change::SetRange { .. }, .. });
+            let expires = matches!(function, Function::Update { change: Change::Expire(Expiry::Keep), .. });
+            let said = ranges || !matches!(answer, Answer::Integer(_));
+            (said && !expires).then(|| Operation {
+                process: at as u64,
+                key: b"k".to_vec(),
+                function,
+                outcome: if known { Outcome::Ok(answer) } else { Outcome::Unknown },
+                call: at as u64 * 10,
+                ret: at as u64 * 10 + if known { 25 } else { 0 },
+                level: Level::Strong,
+            })
+        };
+        let operations: Vec<Operation> = updates.into_iter().enumerate().filter_map(operation).collect();
+        let history = History { operations };
+        let again = samara_check::jsonl::read(samara_check::jsonl::write(&history).as_bytes()).expect("own output");
+        prop_assert_eq!(again, history);
     }
 }
 

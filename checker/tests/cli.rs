@@ -109,6 +109,60 @@ fn a_violation_is_shown_in_the_terminal_and_as_a_page() {
     assert!(std::fs::read_to_string(&page).expect("the page").contains("<html"));
 }
 
+#[test]
+fn clients_may_have_names_and_the_nemesis_is_none() {
+    let scratch = Scratch::new("names");
+    let named = STALE.replace("\"process\":0", "\"process\":\"a client\"");
+    assert_ne!(named, STALE);
+    let nemesis = r#"{"process":"nemesis","type":"info","f":"start"}"#;
+    let file = scratch.file("named.jsonl", &format!("{nemesis}\n{named}{nemesis}\n"));
+    assert_eq!(run(&[], &[&file]).status.code(), Some(1));
+}
+
+#[test]
+fn updates_under_conditions_and_times_to_live_are_judged() {
+    let scratch = Scratch::new("updates");
+    let table = [
+        ("put", r#""value":"a","ttl_ms":1000,"when":"absent""#, r#""value":true"#),
+        ("persist", "", r#""value":true"#),
+        ("put", r#""value":"b","when":"always""#, r#""old":"a""#),
+        ("setrange", r#""value":[2,"zz"]"#, r#""value":4"#),
+        ("expire", r#""ttl_ms":6"#, r#""value":true"#),
+        ("put", r#""value":"c","keep_ttl":true"#, ""),
+        ("delete", r#""when":{"equals":"d"}"#, r#""value":false"#),
+    ];
+    let field = |fields: &str| if fields.is_empty() { String::new() } else { format!(",{fields}") };
+    let mut text = String::new();
+    for (at, (f, asked, answered)) in table.iter().enumerate() {
+        for (kind, fields, time) in
+            [("invoke", asked, at * 2_000_000), ("ok", answered, at * 2_000_000 + 1_000_000)]
+        {
+            let fields = field(fields);
+            let _ = writeln!(
+                text,
+                r#"{{"process":0,"type":"{kind}","f":"{f}","key":"k","time":{time}{fields}}}"#
+            );
+        }
+    }
+    // The time to live that was kept is over after the sixth millisecond behind the expire.
+    for (time, value, code) in
+        [(13_500_000, "\"c\"", 0), (15_500_000, "\"c\"", 1), (15_500_000, "null", 0), (13_500_000, "null", 1)]
+    {
+        let read = format!(
+            "{{\"process\":0,\"type\":\"invoke\",\"f\":\"get\",\"key\":\"k\",\"time\":{time}}}\n{{\"process\":0,\"type\":\"ok\",\"f\":\"get\",\"key\":\"k\",\"time\":{},\"value\":{value}}}\n",
+            time + 10
+        );
+        let file = scratch.file("updates.jsonl", &format!("{text}{read}"));
+        let output = run(&[], &[&file]);
+        assert_eq!(
+            output.status.code(),
+            Some(code),
+            "{value} at {time}: {}",
+            String::from_utf8_lossy(&output.stdout)
+        );
+    }
+}
+
 /// Operations one after the other, by one client.
 fn row(operations: &[(&str, &str)]) -> String {
     let mut text = String::new();
@@ -150,7 +204,7 @@ fn what_is_read_is_shown_with_its_last_write_and_with_what_overwrote_that() {
 fn bad_input_is_named_by_file_line_and_column() {
     let scratch = Scratch::new("bad");
     let invoke = r#"{"process":0,"type":"invoke","f":"get","key":"k"}"#;
-    let table: [(&str, &str, String, &str); 10] = [
+    let table: [(&str, &str, String, &str); 11] = [
         ("cut.jsonl", "jsonl", format!("{invoke}\n{{\"process\":1,"), ":2:14: "),
         (
             "word.jsonl",
@@ -180,6 +234,12 @@ fn bad_input_is_named_by_file_line_and_column() {
             ": the map that begins here does not end",
         ),
         ("log.log", "etcd-log", "INFO  jepsen.util - 0\t:begin\t:read\tnil\n".into(), ":1:"),
+        (
+            "when.jsonl",
+            "jsonl",
+            r#"{"process":0,"type":"invoke","f":"put","key":"k","value":1,"when":"once"}"#.into(),
+            ":1:58: \"when\" is always",
+        ),
         ("awdit.txt", "awdit", "w 1 1\nx 1 1\n".into(), ":2:1: an access begins with w or r"),
     ];
     for (name, format, text, words) in table {

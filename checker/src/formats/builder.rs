@@ -4,10 +4,11 @@ use super::calls::Calls;
 use super::datum::{Datum, Wrong};
 use super::event::{Event, Kind};
 use super::reading::{FailedCas, Nil, Reading};
+use super::updates;
 use super::window::Window;
 use super::{Format, Loaded, Place};
 use crate::history::Level;
-use crate::recording::{Code, Initial, NOTHING, Record, Recording, Reply};
+use crate::recording::{Code, Condition, Initial, NOTHING, Record, Recording, Reply, Update};
 use crate::transactions::Transactions;
 
 const NOBODY: u32 = u32::MAX;
@@ -92,13 +93,7 @@ impl<'w> Builder<'w> {
         if let Some(meta) = &event.meta {
             return self.meta(meta);
         }
-        // Jepsen's nemesis and the like are no clients.
-        let process = match &event.process {
-            Some(Datum::Number(process)) => self.recording.processes.id(process),
-            Some(_) => return Ok(()),
-            None if event.kind == Some(Kind::Info) => return Ok(()),
-            None => return Err(Wrong { at: 0, reason: "\"process\" is missing".into() }),
-        };
+        let Some(process) = self.process(event)? else { return Ok(()) };
         let Some(kind) = event.kind else {
             return Err(Wrong { at: 0, reason: "\"type\" is missing".into() });
         };
@@ -152,6 +147,21 @@ impl<'w> Builder<'w> {
                 self.open[process as usize] = NOBODY;
                 self.complete(at as usize, kind, event, time)
             }
+        }
+    }
+
+    /// The client that an event is of, if it is of one: Jepsen's nemesis and the like never invoke.
+    fn process(&mut self, event: &Event<'_>) -> Result<Option<u32>, Wrong> {
+        match &event.process {
+            Some(Datum::Number(process)) => Ok(Some(self.recording.processes.id(process))),
+            Some(process) if process.is(b"nemesis") || *process == Datum::Nil => Ok(None),
+            Some(process) => {
+                let process = self.recording.processes.id(&process.bytes());
+                let is_open = self.open.get(process as usize).is_some_and(|at| *at != NOBODY);
+                Ok((is_open || event.kind == Some(Kind::Invoke)).then_some(process))
+            }
+            None if event.kind == Some(Kind::Info) => Ok(None),
+            None => Err(Wrong { at: 0, reason: "\"process\" is missing".into() }),
         }
     }
 
@@ -231,8 +241,13 @@ impl<'w> Builder<'w> {
             reply: Reply::Unknown,
             observed: false,
             level: level(event)?,
+            update: Update::default(),
         };
-        self.describe(&mut record, &f.scalar().unwrap_or_default(), value, event)?;
+        let name = f.scalar().unwrap_or_default();
+        match updates::asked(&name, value, event)? {
+            Some((when, change)) => self.recording.describe_update(&mut record, &when, &change),
+            None => self.describe(&mut record, &name, value, event)?,
+        }
         Ok(record)
     }
 
@@ -287,7 +302,7 @@ impl<'w> Builder<'w> {
             }
             other => {
                 let reason = format!(
-                    "f {:?} is none of get, put, put_absent, put_present, delete, cas, incr, append, txn",
+                    "f {:?} is none of get, put, put_absent, put_present, delete, cas, incr, append, setrange, expire, persist, txn",
                     String::from_utf8_lossy(other)
                 );
                 return Err(Wrong { at: event.value_at, reason });
@@ -321,7 +336,12 @@ impl<'w> Builder<'w> {
         match kind {
             Kind::Invoke | Kind::Info => {}
             Kind::Ok => {
-                let (reply, answer, seen) = self.answer(at, value, event.value_at)?;
+                let updates = record.code == Code::Update;
+                let (reply, answer, seen) = match &event.old {
+                    Some(Datum::Nil) if updates => (Reply::Value, 0, NOTHING),
+                    Some(old) if updates => (Reply::Value, 0, self.recording.values.id(&old.bytes())),
+                    _ => self.answer(at, value, event.value_at)?,
+                };
                 let record = &mut self.recording.records[at];
                 (record.reply, record.answer, record.seen) = (reply, answer, seen);
             }
@@ -329,7 +349,8 @@ impl<'w> Builder<'w> {
                 let mismatch = event.error.as_ref().is_some_and(|error| error.is(b"mismatch"))
                     || self.failed_cas == FailedCas::Mismatch;
                 let conditional =
-                    matches!(record.code, Code::Cas | Code::PutAbsent | Code::PutPresent | Code::Delete);
+                    matches!(record.code, Code::Cas | Code::PutAbsent | Code::PutPresent | Code::Delete)
+                        || record.code == Code::Update && record.update.when != Condition::Always;
                 if mismatch && conditional {
                     record.reply = Reply::NotApplied;
                     match &event.observed {
@@ -361,11 +382,12 @@ impl<'w> Builder<'w> {
             (Code::Get, None | Some(Datum::Nil)) if self.nil == Nil::Any => (Reply::Done, 0, NOTHING),
             (Code::Get, None | Some(Datum::Nil)) => (Reply::Value, 0, NOTHING),
             (Code::Get, Some(value)) => (Reply::Value, 0, self.recording.values.id(&value.bytes())),
-            (Code::PutAbsent | Code::PutPresent | Code::Delete, Some(Datum::Bool(applied))) => {
-                (if *applied { Reply::Applied } else { Reply::NotApplied }, 0, NOTHING)
-            }
+            (
+                Code::PutAbsent | Code::PutPresent | Code::Delete | Code::Update,
+                Some(Datum::Bool(applied)),
+            ) => (if *applied { Reply::Applied } else { Reply::NotApplied }, 0, NOTHING),
             (Code::Cas | Code::PutAbsent | Code::PutPresent, _) => (Reply::Applied, 0, NOTHING),
-            (Code::Incr | Code::Append, Some(number @ Datum::Number(_))) if !edn => {
+            (Code::Incr | Code::Append | Code::Update, Some(number @ Datum::Number(_))) if !edn => {
                 let Some(number) = number.integer() else {
                     return Err(Wrong { at: value_at, reason: "the answer is a whole number".into() });
                 };
@@ -375,7 +397,6 @@ impl<'w> Builder<'w> {
         })
     }
 
-    /// A transaction has completed: what it did is what the completion says.
     /// What is left, and how many operations were let go of before.
     pub(super) fn finish(mut self) -> (Loaded, usize) {
         if !self.calls.is_empty() {

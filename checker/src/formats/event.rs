@@ -24,6 +24,10 @@ pub(super) struct Event<'a> {
     pub(super) error: Option<Datum<'a>>,
     pub(super) time: Option<u64>,
     pub(super) ttl_ms: Option<i64>,
+    pub(super) keep_ttl: bool,
+    pub(super) when: Option<Datum<'a>>,
+    /// What was there before, where the answer tells.
+    pub(super) old: Option<Datum<'a>>,
     pub(super) version: Option<Datum<'a>>,
     pub(super) level: Option<Datum<'a>>,
     pub(super) session: Option<Datum<'a>>,
@@ -71,6 +75,9 @@ impl<'a> Event<'a> {
                 }
                 self.ttl_ms = ttl;
             }
+            b"keep_ttl" => self.keep_ttl = value == Datum::Bool(true),
+            b"when" => self.when = Some(value),
+            b"old" => self.old = Some(value),
             b"version" => self.version = Some(value),
             b"level" => self.level = Some(value),
             b"session" => self.session = Some(value),

@@ -19,6 +19,7 @@ mod edn;
 mod event;
 mod json;
 mod reading;
+mod updates;
 pub(crate) mod window;
 
 use crate::recording::Recording;

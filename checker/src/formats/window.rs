@@ -139,7 +139,7 @@ impl<'s> Window<'s> {
             }
             let alone = returned.is_none_or(|returned| returned < record.call);
             returned = returned.max(Some(record.ret));
-            expires |= record.code == Code::Put && !plain;
+            expires |= record.expires() || record.code == Code::Update;
             let simple = plain
                 || record.code == Code::Get
                 || record.code == Code::Delete && record.reply == Reply::Done;

@@ -110,7 +110,7 @@ impl<const W: usize> Search<'_, W> {
             }
         } else {
             let before = self.trace.longest(&self.configs);
-            if matches!(self.ret(at, budget), Step::Spent) {
+            if matches!(self.ret(at, budget), Step::Spent) || self.kernel.texts.full {
                 return Turn::Spent;
             }
             if self.configs.is_empty() {

@@ -15,10 +15,12 @@ impl<const W: usize> Search<'_, W> {
     /// Places `at`, which returns, after all sequences of open operations that make sense.
     pub(super) fn expand(&mut self, from: Config<W>, at: u32, budget: &mut Budget) -> Step {
         let (op, slot) = (self.op(at), self.slot(at));
+        // Whatever is placed now takes effect before this one returns.
+        let until = op.ret;
         let observes = self.observes(&op);
         self.stack.push(from);
         while let Some(config) = self.stack.pop() {
-            if !budget.step() {
+            if !budget.step() || self.kernel.texts.full {
                 self.stack.clear();
                 return Step::Spent;
             }
@@ -27,7 +29,7 @@ impl<const W: usize> Search<'_, W> {
                 continue;
             }
             if !observes {
-                for held in self.outcomes(&config, &op).into_iter().flatten() {
+                for held in self.outcomes(&config, &op, until).into_iter().flatten() {
                     if let Some(placed) = self.execute(config, at, held) {
                         self.next.push(placed);
                     }
@@ -40,9 +42,9 @@ impl<const W: usize> Search<'_, W> {
                 continue;
             }
             self.writes_before(&config, at);
-            self.others_before(&config, at);
+            self.others_before(&config, at, until);
             if self.kernel.expiring {
-                self.expiries(&config);
+                self.expiries(&config, until);
             }
         }
         Step::Go
@@ -114,7 +116,7 @@ impl<const W: usize> Search<'_, W> {
     }
 
     /// Operations other than reads and writes.
-    fn others_before(&mut self, config: &Config<W>, at: u32) {
+    fn others_before(&mut self, config: &Config<W>, at: u32, until: u64) {
         let mut seen: Vec<Act> = Vec::new();
         let simple = !self.kernel.expiring && !self.kernel.computed;
         for index in 0..self.others.len() {
@@ -135,7 +137,7 @@ impl<const W: usize> Search<'_, W> {
                     continue;
                 }
             }
-            for held in self.outcomes(config, &op).into_iter().flatten() {
+            for held in self.outcomes(config, &op, until).into_iter().flatten() {
                 if held == (config.value, config.life) && op.is_unknown() {
                     continue;
                 }
@@ -146,14 +148,14 @@ impl<const W: usize> Search<'_, W> {
     }
 
     /// Reads that are right once the value has expired.
-    fn expiries(&mut self, config: &Config<W>) {
+    fn expiries(&mut self, config: &Config<W>, until: u64) {
         if config.life == 0 {
             return;
         }
         for slot in members(minus(&self.open.observers, &config.done)) {
             let at = self.holder[slot as usize];
             let op = self.op(at);
-            for held in self.outcomes(config, &op).into_iter().flatten() {
+            for held in self.outcomes(config, &op, until).into_iter().flatten() {
                 if held != (config.value, config.life) {
                     let next = self.execute(*config, at, held);
                     self.push(next);
@@ -162,11 +164,12 @@ impl<const W: usize> Search<'_, W> {
         }
     }
 
-    /// What may follow from an operation: as the value stands, and as it may have expired.
-    pub(super) fn outcomes(&mut self, config: &Config<W>, op: &Op) -> [Option<Held>; 2] {
+    /// What may follow from an operation that takes effect before `until`: as the value stands, and as it may have expired.
+    pub(super) fn outcomes(&mut self, config: &Config<W>, op: &Op, until: u64) -> [Option<Held>; 2] {
         let (may, must) = self.kernel.lives[config.life as usize];
         let kept = (op.asked <= must).then(|| self.apply((config.value, config.life), op)).flatten();
-        let expires = config.life != 0 && config.value != ABSENT && may != NEVER && op.answered >= may;
+        let expires =
+            config.life != 0 && config.value != ABSENT && may != NEVER && op.answered.min(until) >= may;
         let expired = expires.then(|| self.apply((ABSENT, 0), op)).flatten();
         [kept, expired.filter(|held| Some(*held) != kept)]
     }
@@ -179,6 +182,7 @@ impl<const W: usize> Search<'_, W> {
             Act::Maybe(test, to) => Some(if test.holds(value) { (to, 0) } else { (value, life) }),
             Act::Add(delta, sum) => self.kernel.add(value, delta, sum).map(|value| (value, life)),
             Act::Append(tail, length) => self.kernel.append(value, tail, length).map(|value| (value, life)),
+            Act::Update(update) => self.kernel.updated((value, life), update),
         }
     }
 
