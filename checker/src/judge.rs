@@ -85,13 +85,15 @@ pub fn loaded_history(loaded: &Loaded, demand: &Demand) -> Result<Judgement, Str
             let level = demand.level.unwrap_or(custom);
             let start = Instant::now();
             let found = match isolation(level) {
-                Some(isolation) => causal::check(transactions, isolation, &demand.limits),
+                Some(isolation) => {
+                    Outcome::Anomaly(causal::check(transactions, isolation, &demand.limits))
+                }
                 None if level == Level::Linearizable => {
-                    multi::check(transactions, &demand.options, &demand.limits)
+                    Outcome::Transactions(multi::check(transactions, &demand.options, &demand.limits))
                 }
                 None => return Err("transactions are judged at the levels linearizable, causal, cc, ccv, cm, read-atomic and read-committed".into()),
             };
-            Ok(judged(level, transactions, Outcome::Anomaly(found), start))
+            Ok(judged(level, transactions, found, start))
         }
     }
 }
@@ -179,9 +181,9 @@ impl Judgement {
                 Verdict::Violated(_) => "violated",
                 Verdict::Undecided { .. } => "undecided",
             },
-            Outcome::Anomaly(Ok(None)) => "holds",
-            Outcome::Anomaly(Ok(Some(_))) => "violated",
-            Outcome::Anomaly(Err(_)) => "undecided",
+            Outcome::Anomaly(Ok(None)) | Outcome::Transactions(Ok(None)) => "holds",
+            Outcome::Anomaly(Ok(Some(_))) | Outcome::Transactions(Ok(Some(_))) => "violated",
+            Outcome::Anomaly(Err(_)) | Outcome::Transactions(Err(_)) => "undecided",
         }
     }
 

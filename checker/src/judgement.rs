@@ -3,6 +3,7 @@
 use crate::causal::Anomaly;
 use crate::formats::{Format, Reading};
 use crate::history::Operation;
+use crate::multi;
 use crate::verdict::{Limits, Options, Report};
 
 /// What a history must be.
@@ -50,6 +51,8 @@ pub enum Outcome {
     Linearizability(Report),
     /// Of the checks that look at who read from whom: what is wrong, if anything. `Err`: given up, and why.
     Anomaly(Result<Option<Anomaly>, String>),
+    /// Of transactions as one object: why they have no order, if they have none. `Err`: given up, and why.
+    Transactions(Result<Option<multi::Counterexample>, String>),
 }
 
 /// A judgement on one history.

@@ -8,7 +8,6 @@ mod explain;
 mod feeders;
 mod search;
 
-use crate::causal::Anomaly;
 use crate::kernel::NEVER;
 use crate::linearizability::{Limits, Options};
 use crate::transactions::{Access, Transactions};
@@ -17,7 +16,6 @@ use feeders::Txn;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use search::{Budget, Found, Object, decide};
-use std::fmt::Write as _;
 
 /// Judges transactions whose times are known. `Err` when it was given up, or cannot be judged: why, and what was decided.
 ///
@@ -32,11 +30,15 @@ use std::fmt::Write as _;
 /// {"process":1,"type":"invoke","f":"txn","value":[["r","y",null],["w","x",1]]}
 /// {"process":1,"type":"ok","f":"txn","value":[["r","y",null],["w","x",1]]}"#;
 /// let Loaded::Transactions(history) = formats::read(text.as_bytes(), None, &Reading::default())? else { panic!() };
-/// let anomaly = check(&history, &Options::default(), &Limits::default()).expect("small").expect("an anomaly");
-/// assert_eq!(anomaly.name, "not linearizable");
+/// let example = check(&history, &Options::default(), &Limits::default()).expect("small").expect("a counterexample");
+/// assert_eq!((example.registers, example.smallest.len()), (2, 2));
 /// # Ok::<(), formats::BadInput>(())
 /// ```
-pub fn check(history: &Transactions, options: &Options, limits: &Limits) -> Result<Option<Anomaly>, String> {
+pub fn check(
+    history: &Transactions,
+    options: &Options,
+    limits: &Limits,
+) -> Result<Option<Counterexample>, String> {
     if history.intervals.len() != history.transactions.len() {
         return Err("the history does not say when transactions began and ended, so that it can only be judged at the levels causal, cc, ccv, cm, read-atomic and read-committed".into());
     }
@@ -51,7 +53,7 @@ pub fn check(history: &Transactions, options: &Options, limits: &Limits) -> Resu
             Found::None => {
                 let steps = budget.steps.saturating_sub(left.steps) + 20_000;
                 let why = explain(object, &Budget { steps, ..budget.clone() });
-                return Ok(Some(anomaly(history, object, &why)));
+                return Ok(Some(counterexample(history, object, &why)));
             }
             Found::Spent(decided) => {
                 let returns = object.txns.iter().filter(|txn| txn.ret != NEVER).count();
@@ -162,34 +164,56 @@ fn take(txn: &mut Txn, access: (u32, u32), write: bool) {
     }
 }
 
-fn anomaly(history: &Transactions, object: &Object, why: &Why) -> Anomaly {
+/// Why transactions have no order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Counterexample {
+    /// How many registers they share, directly or by others.
+    pub registers: usize,
+    /// The smallest part of the history that was found to have no order either.
+    pub smallest: Vec<Shown>,
+    /// How many transactions the longest prefix in time has that has an order, and the last of them, in this order.
+    pub prefix: usize,
+    /// See there.
+    pub last: Vec<Shown>,
+    /// The transaction that returned next and could not be placed.
+    pub stuck: Shown,
+}
+
+/// A transaction of a counterexample.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shown {
+    /// Its line in the file, from 1; 0 when it is of no file.
+    pub line: u32,
+    /// Its client.
+    pub process: String,
+    /// When it was called.
+    pub call: u64,
+    /// When it returned; none: its outcome is unknown.
+    pub ret: Option<u64>,
+    /// Register, value or nothing, and whether it was written.
+    pub accesses: Vec<(Vec<u8>, Option<Vec<u8>>, bool)>,
+    /// How many of its reads do not matter in the smallest part, for who wrote what they saw is not in it.
+    pub left_out: usize,
+}
+
+fn counterexample(history: &Transactions, object: &Object, why: &Why) -> Counterexample {
     let sources: Vec<_> = every(history).collect();
-    let registers = object.initial.len();
-    let line = |source: u32, left_out: usize| {
+    let shown = |source: u32, left_out: usize| {
         let (accesses, session, line, (call, ret)) = sources[source as usize];
-        let mut text = String::new();
-        if line > 0 {
-            let _ = write!(text, "line {line}, ");
-        }
-        let session = if (session as usize) < history.sessions.len() {
-            String::from_utf8_lossy(history.sessions.text(session + 1)).into_owned()
-        } else {
-            session.to_string()
+        let named = (session as usize) < history.sessions.len();
+        let name = || String::from_utf8_lossy(history.sessions.text(session + 1)).into_owned();
+        let access = |access: &Access| {
+            let value = (access.value != 0).then(|| history.values.text(access.value).to_vec());
+            (history.keys.text(access.key).to_vec(), value, access.write)
         };
-        let end = if ret == NEVER { "?".into() } else { ret.to_string() };
-        let _ = write!(text, "[{call}..{end}] process {session}:");
-        for access in accesses {
-            let value = match access.value {
-                0 => "nil".into(),
-                value => format!("{:?}", String::from_utf8_lossy(history.values.text(value))),
-            };
-            let key = String::from_utf8_lossy(history.keys.text(access.key));
-            let _ = write!(text, " {} {key} {value}", if access.write { "w" } else { "r" });
+        Shown {
+            line,
+            process: if named { name() } else { session.to_string() },
+            call,
+            ret: (ret != NEVER).then_some(ret),
+            accesses: accesses.iter().map(access).collect(),
+            left_out,
         }
-        if left_out > 0 {
-            let _ = write!(text, " ({left_out} of its reads do not matter here)");
-        }
-        text
     };
     let mut smallest: Vec<&Txn> = why.smallest.iter().collect();
     smallest.sort_by_key(|txn| (txn.call, txn.source));
@@ -197,17 +221,15 @@ fn anomaly(history: &Transactions, object: &Object, why: &Why) -> Anomaly {
         let whole = object.txns.iter().find(|txn| txn.source == source);
         whole.map_or(0, |txn| txn.reads.len())
     };
-    let nodes = smallest.iter().map(|txn| {
+    let part = |txn: &&Txn| {
         let hidden = if txn.ret == NEVER { 0 } else { reads(txn.source) - txn.reads.len() };
-        line(txn.source, hidden)
-    });
-    let mut nodes: Vec<String> = nodes.collect();
-    if !why.last.is_empty() {
-        nodes.push(format!("the longest order has {} transactions; it ends with:", why.prefix));
-        nodes.extend(why.last.iter().map(|source| line(*source, 0)));
+        shown(txn.source, hidden)
+    };
+    Counterexample {
+        registers: object.initial.len(),
+        smallest: smallest.iter().map(part).collect(),
+        prefix: why.prefix,
+        last: why.last.iter().map(|source| shown(*source, 0)).collect(),
+        stuck: shown(why.stuck, 0),
     }
-    nodes.push("and cannot go on, for this one returns next:".into());
-    nodes.push(line(why.stuck, 0));
-    let what = format!("these {} transactions on {registers} registers have no order:", smallest.len());
-    Anomaly { name: "not linearizable".into(), what, nodes, edges: Vec::new() }
 }

@@ -3,7 +3,8 @@
 
 use crate::history::{Operation, Outcome as Ended};
 use crate::judge::{Judgement, Outcome};
-use crate::linearizability::Verdict;
+use crate::linearizability::{Counterexample, Verdict};
+use crate::multi;
 use crate::show;
 
 const STYLE: &str = "body{font:14px system-ui,sans-serif;margin:1.5em;color:#223}h1{font-size:1.2em}\
@@ -70,21 +71,16 @@ pub(crate) fn html(judgement: &Judgement, name: &str) -> String {
     let name = escape(name);
     let text = escape(&show::text(judgement, &name));
     let mut body = format!("<h1>{name}: {}</h1>\n<pre>{text}</pre>\n", judgement.word());
-    if let Outcome::Linearizability(report) = &judgement.outcome
-        && let Verdict::Violated(example) = &report.verdict
-    {
-        {
-            let mark = |operation: &Operation| {
-                if *operation == example.stuck {
-                    "stuck"
-                } else if example.smallest.contains(operation) {
-                    "smallest"
-                } else {
-                    ""
-                }
-            };
-            body.push_str(&timeline(&judgement.shown, &mark));
-        }
+    let bars = match &judgement.outcome {
+        Outcome::Linearizability(report) => match &report.verdict {
+            Verdict::Violated(example) => operations(&judgement.shown, example),
+            _ => Vec::new(),
+        },
+        Outcome::Transactions(Ok(Some(example))) => transactions(example),
+        _ => Vec::new(),
+    };
+    if !bars.is_empty() {
+        body.push_str(&timeline(bars));
     }
     format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{name}: {}</title>\n\
@@ -93,20 +89,54 @@ pub(crate) fn html(judgement: &Judgement, name: &str) -> String {
     )
 }
 
-fn timeline(shown: &[Operation], mark: &dyn Fn(&Operation) -> &'static str) -> String {
-    let data: Vec<serde_json::Value> = shown
-        .iter()
-        .map(|operation| {
-            let ret = (operation.outcome != Ended::Unknown).then_some(operation.ret);
-            serde_json::json!({
-                "process": operation.process, "call": operation.call, "ret": ret, "mark": mark(operation),
-                "line": show::line(operation),
-                "short": format!("{} \u{2192} {}", show::asked(&operation.function), show::answered(&operation.outcome)),
-            })
+fn operations(shown: &[Operation], example: &Counterexample) -> Vec<serde_json::Value> {
+    let bar = |operation: &Operation| {
+        let mark = if *operation == example.stuck {
+            "stuck"
+        } else if example.smallest.contains(operation) {
+            "smallest"
+        } else {
+            ""
+        };
+        let ret = (operation.outcome != Ended::Unknown).then_some(operation.ret);
+        serde_json::json!({
+            "process": operation.process, "call": operation.call, "ret": ret, "mark": mark,
+            "line": show::line(operation),
+            "short": format!("{} \u{2192} {}", show::asked(&operation.function), show::answered(&operation.outcome)),
         })
-        .collect();
-    // Within a script element only this sequence can end it.
-    let data = serde_json::Value::from(data).to_string().replace("</", "<\\/");
+    };
+    shown.iter().map(bar).collect()
+}
+
+/// Those of the smallest part, of the end of the longest order, and the one that is stuck, each once.
+fn transactions(example: &multi::Counterexample) -> Vec<serde_json::Value> {
+    let identity = |txn: &multi::Shown| (txn.line, txn.process.clone(), txn.call);
+    let smallest: Vec<_> = example.smallest.iter().map(identity).collect();
+    let mut shown: Vec<&multi::Shown> = Vec::new();
+    for txn in example.smallest.iter().chain(&example.last).chain([&example.stuck]) {
+        if !shown.iter().any(|other| identity(other) == identity(txn)) {
+            shown.push(txn);
+        }
+    }
+    let bar = |txn: &&multi::Shown| {
+        let mark = if identity(txn) == identity(&example.stuck) {
+            "stuck"
+        } else if smallest.contains(&identity(txn)) {
+            "smallest"
+        } else {
+            ""
+        };
+        serde_json::json!({
+            "process": txn.process, "call": txn.call, "ret": txn.ret, "mark": mark,
+            "line": show::txn_line(txn), "short": show::accesses(txn),
+        })
+    };
+    shown.iter().map(bar).collect()
+}
+
+fn timeline(data: Vec<serde_json::Value>) -> String {
+    // Within a script element some tags would end it, or change how its end is found.
+    let data = serde_json::Value::from(data).to_string().replace('<', "\\u003c");
     format!(
         "<p class=\"key\"><span style=\"background:#d64545\">cannot be placed</span>\
          <span style=\"background:#e9a13b\">the smallest part without an order</span>\

@@ -4,6 +4,7 @@ use crate::causal::Anomaly;
 use crate::history::{Answer, Change, Expiry, Function, Operation, Outcome as Ended, When};
 use crate::judge::{Judgement, Outcome};
 use crate::linearizability::{Counterexample, Report, Verdict};
+use crate::multi;
 use crate::recording::Recording;
 use std::fmt::Write as _;
 
@@ -123,8 +124,9 @@ pub(crate) fn text(judgement: &Judgement, name: &str) -> String {
     match &judgement.outcome {
         Outcome::Linearizability(report) => linearizability(&mut text, report),
         Outcome::Anomaly(Ok(Some(anomaly))) => anomaly_text(&mut text, anomaly),
-        Outcome::Anomaly(Ok(None)) => {}
-        Outcome::Anomaly(Err(reason)) => {
+        Outcome::Transactions(Ok(Some(example))) => unordered(&mut text, example),
+        Outcome::Anomaly(Ok(None)) | Outcome::Transactions(Ok(None)) => {}
+        Outcome::Anomaly(Err(reason)) | Outcome::Transactions(Err(reason)) => {
             let _ = writeln!(text, "  given up: {reason}");
         }
     }
@@ -168,6 +170,44 @@ fn counterexample(text: &mut String, example: &Counterexample) {
     let _ = writeln!(text, "  and cannot go on, for this one returns next:\n    {}", line(&example.stuck));
 }
 
+/// What a transaction did, as text.
+pub(crate) fn accesses(txn: &multi::Shown) -> String {
+    let access = |(key, value, write): &(Vec<u8>, Option<Vec<u8>>, bool)| {
+        let value = value.as_deref().map_or_else(|| "nil".into(), short);
+        format!("{} {} {value}", if *write { "w" } else { "r" }, String::from_utf8_lossy(key))
+    };
+    txn.accesses.iter().map(access).collect::<Vec<_>>().join(", ")
+}
+
+/// A transaction as one line.
+pub(crate) fn txn_line(txn: &multi::Shown) -> String {
+    let line = if txn.line > 0 { format!("line {}, ", txn.line) } else { String::new() };
+    let end = txn.ret.map_or_else(|| "?".into(), |ret| ret.to_string());
+    let mut text = format!("{line}[{}..{end}] process {}: {}", txn.call, txn.process, accesses(txn));
+    if txn.left_out > 0 {
+        let _ = write!(text, " ({} of its reads do not matter here)", txn.left_out);
+    }
+    text
+}
+
+fn unordered(text: &mut String, example: &multi::Counterexample) {
+    let _ = writeln!(text, "  not linearizable on {} registers", example.registers);
+    if !example.smallest.is_empty() {
+        let _ = writeln!(text, "  these {} transactions have no order:", example.smallest.len());
+    }
+    for txn in &example.smallest {
+        let _ = writeln!(text, "    {}", txn_line(txn));
+    }
+    if example.prefix > 0 {
+        let _ = writeln!(text, "  the longest order has {} transactions; it ends with:", example.prefix);
+    }
+    for txn in &example.last {
+        let _ = writeln!(text, "    {}", txn_line(txn));
+    }
+    let _ =
+        writeln!(text, "  and cannot go on, for this one returns next:\n    {}", txn_line(&example.stuck));
+}
+
 fn anomaly_text(text: &mut String, anomaly: &Anomaly) {
     let _ = writeln!(text, "  {}: {}", anomaly.name, anomaly.what);
     for (at, node) in anomaly.nodes.iter().enumerate() {
@@ -206,10 +246,18 @@ pub(crate) fn json(judgement: &Judgement, name: &str) -> serde_json::Value {
         Outcome::Anomaly(Ok(Some(anomaly))) => serde_json::json!({
             "anomaly": anomaly.name, "what": anomaly.what, "nodes": anomaly.nodes, "edges": anomaly.edges,
         }),
-        Outcome::Anomaly(_) => serde_json::Value::Null,
+        Outcome::Transactions(Ok(Some(example))) => {
+            let lines = |txns: &[multi::Shown]| txns.iter().map(txn_line).collect::<Vec<_>>();
+            serde_json::json!({
+                "registers": example.registers, "smallest": lines(&example.smallest),
+                "prefix": lines(&example.last), "prefix_operations": example.prefix,
+                "stuck": txn_line(&example.stuck),
+            })
+        }
+        Outcome::Anomaly(_) | Outcome::Transactions(_) => serde_json::Value::Null,
     };
     let given_up = match &judgement.outcome {
-        Outcome::Anomaly(Err(reason)) => Some(reason),
+        Outcome::Anomaly(Err(reason)) | Outcome::Transactions(Err(reason)) => Some(reason),
         _ => None,
     };
     serde_json::json!({

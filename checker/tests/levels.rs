@@ -24,7 +24,7 @@ fn found(operations: &str, level: Level) -> Option<String> {
     let judgement = reader(history(operations).as_bytes(), "history", &demand).expect("a history");
     match judgement.outcome {
         Outcome::Anomaly(found) => found.expect("decided").map(|anomaly| anomaly.name),
-        Outcome::Linearizability(_) => panic!("another level"),
+        Outcome::Linearizability(_) | Outcome::Transactions(_) => panic!("another level"),
     }
 }
 

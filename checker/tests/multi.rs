@@ -1,11 +1,10 @@
 //! Transactions on several registers as one object, against an enumeration of all orders, and what their files may look like.
 
 use proptest::prelude::*;
-use samara_check::causal::Anomaly;
 use samara_check::formats::{self, Loaded, Nil, Reading};
 use samara_check::judge::{Demand, Level, Outcome, reader};
 use samara_check::linearizability::{Limits, Options};
-use samara_check::multi::check;
+use samara_check::multi::{Counterexample, check};
 use samara_check::transactions::{Access, Transactions};
 
 /// A transaction: session, accesses `(key, value, write)`, call and return; no return for an unknown outcome.
@@ -48,7 +47,7 @@ fn has_order(txns: &[Txn], left: u32, state: &[u32]) -> bool {
     })
 }
 
-fn judged(txns: &[Txn]) -> Option<Anomaly> {
+fn judged(txns: &[Txn]) -> Option<Counterexample> {
     check(&history(txns), &Options::default(), &Limits::default()).expect("decided")
 }
 
@@ -120,8 +119,10 @@ proptest! {
         prop_assert!(expected || spoilt.is_some());
         let found = judged(&txns);
         prop_assert_eq!(found.is_none(), expected);
-        if let Some(anomaly) = found {
-            prop_assert!(anomaly.what.starts_with("these "), "{}", anomaly.what);
+        if let Some(example) = found {
+            prop_assert!(!example.smallest.is_empty());
+            prop_assert!(example.prefix >= example.last.len());
+            prop_assert!(example.stuck.ret.is_some());
         }
     }
 }
@@ -219,11 +220,28 @@ fn write_skew_is_found_only_as_one_object() {
     let demand = Demand { reading: zero, ..Demand::default() };
     let judgement = reader(SKEW.as_bytes(), "skew", &demand).expect("a history");
     assert_eq!(judgement.level, Level::Linearizable);
-    let Outcome::Anomaly(Ok(Some(anomaly))) = &judgement.outcome else { panic!("an anomaly") };
-    assert_eq!(anomaly.what, "these 2 transactions on 2 registers have no order:");
+    let Outcome::Transactions(Ok(Some(example))) = &judgement.outcome else { panic!("a counterexample") };
+    assert_eq!((example.registers, example.smallest.len(), example.prefix), (2, 2, 1));
     let text = judgement.text("skew");
-    assert!(text.contains("line 1, [0..2] process 0: r x \"0\" w y \"1\""), "{text}");
-    assert!(text.contains("for this one returns next:\n    line 2, [1..3] process 1"), "{text}");
+    let (first, second) =
+        ("line 1, [0..2] process 0: r x \"0\", w y \"1\"", "line 2, [1..3] process 1: r y \"0\", w x \"1\"");
+    assert!(
+        text.contains(&format!("these 2 transactions have no order:\n    {first}\n    {second}\n")),
+        "{text}"
+    );
+    assert!(
+        text.contains(&format!("the longest order has 1 transactions; it ends with:\n    {first}\n")),
+        "{text}"
+    );
+    assert!(text.contains(&format!("for this one returns next:\n    {second}\n")), "{text}");
+    let json: serde_json::Value = serde_json::from_str(&judgement.json("skew")).expect("JSON");
+    let shown = &json["counterexample"];
+    assert_eq!(shown["smallest"], serde_json::json!([first, second]));
+    assert_eq!(
+        (&shown["prefix"], &shown["stuck"]),
+        (&serde_json::json!([first]), &serde_json::json!(second))
+    );
+    assert_eq!((&shown["prefix_operations"], &shown["registers"]), (&1.into(), &2.into()));
     assert_eq!(word(SKEW, Reading::default()), "holds", "causally both may be");
 }
 

@@ -2,7 +2,7 @@
 
 use samara_check::formats::Loaded;
 use samara_check::generate::{Workload, generate};
-use samara_check::judge::{Demand, loaded_history};
+use samara_check::judge::{Demand, Level, loaded_history, reader};
 use std::path::Path;
 use std::process::Command;
 
@@ -13,17 +13,41 @@ fn a_browser_draws_the_timeline() {
     assert_eq!(judgement.word(), "violated");
     let page = judgement.html("<planted> & \"quoted\"");
     assert!(!page.contains("<planted>"), "names are escaped");
+    if let Some(drawn) = drawn("operations", &page) {
+        assert_eq!(drawn, judgement.shown.len(), "every operation is a bar");
+    }
+}
+
+/// Two that each saw nothing of the other though one came after, with names that would end a script.
+const SKEW: &str = r#"{"process":"</script>","type":"invoke","f":"txn","value":[["r","x",null],["w","y","<b>"]]}
+{"process":"</script>","type":"ok","f":"txn","value":[["r","x",null],["w","y","<b>"]]}
+{"process":1,"type":"invoke","f":"txn","value":[["r","y",null],["w","x",1]]}
+{"process":1,"type":"ok","f":"txn","value":[["r","y",null],["w","x",1]]}"#;
+
+#[test]
+fn a_browser_draws_transactions() {
+    let demand = Demand { level: Some(Level::Linearizable), ..Demand::default() };
+    let judgement = reader(SKEW.as_bytes(), "skew", &demand).expect("a judgement");
+    let page = judgement.html("skew");
+    assert!(!page.contains("<b>"), "values are escaped");
+    if let Some(drawn) = drawn("transactions", &page) {
+        assert_eq!(drawn, 2, "every transaction is a bar");
+    }
+}
+
+/// How many bars a browser draws, of which some are marked.
+fn drawn(name: &str, page: &str) -> Option<usize> {
     let Some(browser) =
         ["/usr/bin/chromium", "/usr/bin/chromium-browser"].into_iter().find(|at| Path::new(at).exists())
     else {
         assert!(std::env::var_os("CI").is_none(), "CI has Chromium");
         println!("skipped: there is no Chromium");
-        return;
+        return None;
     };
-    let folder = std::env::temp_dir().join(format!("samara-check-page-{}", std::process::id()));
+    let folder = std::env::temp_dir().join(format!("samara-check-page-{name}-{}", std::process::id()));
     std::fs::create_dir_all(&folder).expect("a folder");
     let file = folder.join("page.html");
-    std::fs::write(&file, &page).expect("the page");
+    std::fs::write(&file, page).expect("the page");
     let output = Command::new(browser)
         .args([
             "--headless",
@@ -42,10 +66,10 @@ fn a_browser_draws_the_timeline() {
     let drawn = dom.split("data-drawn=\"").nth(1).and_then(|rest| rest.split('"').next());
     let drawn: usize =
         drawn.and_then(|count| count.parse().ok()).unwrap_or_else(|| panic!("nothing was drawn: {dom}"));
-    assert_eq!(drawn, judgement.shown.len(), "every operation is a bar");
     assert!(
         dom.contains("class=\"op stuck\"") || dom.contains("class=\"op stuck "),
         "the stuck operation is marked"
     );
     assert!(dom.contains("class=\"op smallest"), "the smallest part is marked");
+    Some(drawn)
 }
