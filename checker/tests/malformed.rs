@@ -5,6 +5,7 @@ use samara_check::generate::{Random, Workload, generate};
 use samara_check::jsonl;
 use samara_check::judge::{Demand, loaded_history};
 use samara_check::linearizability::Options;
+use std::io::Read;
 
 const EDN: &str = "; a comment\n[{:process 0, :type :invoke, :f :write, :value 1, :index 0}\n {:process 0 :type :ok :f :write :value 1}\n\
     #_ {:skipped true} {:process 1, :type :invoke, :f :cas, :value [1 2]}\n {:process 1, :type :info, :f :cas, :value [1 2]}\n\
@@ -34,6 +35,18 @@ const PIECES: [&str; 14] = [
     "{\"base64\":\"!\"}",
 ];
 
+/// Gives a text in pieces of a few bytes, as a pipe may.
+struct Trickle<'a>(&'a [u8], usize);
+
+impl Read for Trickle<'_> {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        let length = self.1.min(self.0.len()).min(into.len());
+        into[..length].copy_from_slice(&self.0[..length]);
+        self.0 = &self.0[length..];
+        Ok(length)
+    }
+}
+
 fn mutate(random: &mut Random, text: &[u8]) -> Vec<u8> {
     let mut text = text.to_vec();
     for _ in 0..=random.below(4) {
@@ -55,6 +68,44 @@ fn mutate(random: &mut Random, text: &[u8]) -> Vec<u8> {
         }
     }
     text
+}
+
+/// A line or a form that does not end is refused before it fills the memory.
+#[test]
+fn what_does_not_end_is_refused_in_bounded_memory() {
+    let beginnings = [
+        (Format::Jsonl, r#"{"process":0,"x":""#),
+        (Format::Json, r#"[{"process":0,"x":""#),
+        (Format::Json, r#"[{"process":0,"x":[1,"#),
+        (Format::Edn, "[{:process 0 :x \""),
+        (Format::Edn, "[{:process 0 ;"),
+        (Format::Edn, "[{:process 0 #_ \""),
+        (Format::EtcdLog, "INFO  jepsen.util - 0\t:invoke\t:write\t"),
+        (Format::Awdit, "w 1 "),
+    ];
+    for (format, beginning) in beginnings {
+        let mut given = Endless { left: beginning.as_bytes(), bytes: 0 };
+        let bad = formats::read(&mut given, Some(format), &Reading::default()).expect_err("it does not end");
+        assert!(bad.reason.contains("is longer than"), "{format:?}: {bad}");
+        assert!(given.bytes < 200 << 20, "{format:?}: {} bytes were read", given.bytes);
+    }
+}
+
+/// A beginning, and then one byte for ever.
+struct Endless<'a> {
+    left: &'a [u8],
+    bytes: usize,
+}
+
+impl Read for Endless<'_> {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        let length = self.left.len().min(into.len());
+        into[..length].copy_from_slice(&self.left[..length]);
+        self.left = &self.left[length..];
+        into[length..].fill(b'1');
+        self.bytes += into.len();
+        Ok(into.len())
+    }
 }
 
 #[test]
@@ -80,11 +131,13 @@ fn mutated_files_are_read_or_refused_with_a_place() {
             let mut random = Random(seed * 8 + at as u64);
             let text = mutate(&mut random, text.as_bytes());
             let told = (seed % 2 == 0).then_some(format);
-            match formats::read(
-                text.as_slice(),
-                told,
-                &Reading { independent: seed % 7 == 0, ..Reading::default() },
-            ) {
+            let reading = Reading { independent: seed % 7 == 0, ..Reading::default() };
+            let read = formats::read(text.as_slice(), told, &reading);
+            if seed % 3 == 0 {
+                let pieces = formats::read(Trickle(&text, seed as usize % 5 + 1), told, &reading);
+                assert_eq!(format!("{pieces:?}"), format!("{read:?}"), "seed {seed}");
+            }
+            match read {
                 Ok(loaded) => {
                     good += 1;
                     // What could be read can be judged.

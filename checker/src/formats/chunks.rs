@@ -113,61 +113,88 @@ impl<'a, R: BufRead> Chunks<'a, R> {
     fn form(&mut self, before: &[u8]) -> Result<(), BadInput> {
         self.chunk.clear();
         self.chunk.extend_from_slice(before);
-        let mut depth = 0_usize;
+        let mut scan = Scan { edn: self.edn, depth: 0, within: Within::Form, begun: !before.is_empty() };
         loop {
-            let Some(byte) = self.peek()? else {
+            let place = self.place;
+            let buffer = self.input.fill_buf().map_err(|error| BadInput::at(place, error.to_string()))?;
+            if buffer.is_empty() {
                 return Ok(());
-            };
+            }
+            let (length, ends) = scan.over(buffer);
+            self.chunk.extend_from_slice(&buffer[..length]);
+            self.place.pass(&buffer[..length]);
+            self.input.consume(length);
+            if ends {
+                return Ok(());
+            }
             if self.chunk.len() > LINE_MAX {
-                return Err(BadInput::at(self.place, format!("a form is longer than {LINE_MAX} bytes")));
-            }
-            let ends = depth == 0 && !self.chunk.is_empty() && !matches!(byte, b'{' | b'[' | b'(' | b'"');
-            if ends && (byte.is_ascii_whitespace() || matches!(byte, b',' | b']' | b')')) {
-                return Ok(());
-            }
-            self.take()?;
-            self.chunk.push(byte);
-            match byte {
-                b'{' | b'[' | b'(' => depth += 1,
-                b'}' | b']' | b')' => {
-                    depth = depth.saturating_sub(1);
-                    if depth == 0 {
-                        return Ok(());
-                    }
-                }
-                b'"' => self.string()?,
-                b';' if self.edn => self.comment()?,
-                b'\\' if self.edn => {
-                    if let Some(literal) = self.take()? {
-                        self.chunk.push(literal);
-                    }
-                }
-                _ => {}
+                return Err(BadInput::at(place, format!("a form is longer than {LINE_MAX} bytes")));
             }
         }
     }
+}
 
-    fn string(&mut self) -> Result<(), BadInput> {
-        while let Some(byte) = self.take()? {
-            self.chunk.push(byte);
-            if byte == b'\\' {
-                if let Some(escaped) = self.take()? {
-                    self.chunk.push(escaped);
+/// In what a scan is.
+#[derive(Clone, Copy, PartialEq)]
+enum Within {
+    Form,
+    String,
+    /// Behind a backslash, in a string or not.
+    Escape(bool),
+    Comment,
+}
+
+/// A search for the end of a form, piece by piece.
+struct Scan {
+    edn: bool,
+    depth: usize,
+    within: Within,
+    /// Whether something of the form was seen.
+    begun: bool,
+}
+
+impl Scan {
+    /// How many bytes of the piece belong to the form, and whether it ends there.
+    fn over(&mut self, piece: &[u8]) -> (usize, bool) {
+        let mut at = 0;
+        while let Some(byte) = piece.get(at).copied() {
+            match self.within {
+                Within::Escape(string) => self.within = if string { Within::String } else { Within::Form },
+                Within::Comment => {
+                    let Some(end) = memchr::memchr(b'\n', &piece[at..]) else { return (piece.len(), false) };
+                    at += end;
+                    self.within = Within::Form;
                 }
-            } else if byte == b'"' {
-                break;
+                Within::String => {
+                    let Some(end) = memchr::memchr2(b'"', b'\\', &piece[at..]) else {
+                        return (piece.len(), false);
+                    };
+                    at += end;
+                    self.within = if piece[at] == b'"' { Within::Form } else { Within::Escape(true) };
+                }
+                Within::Form => {
+                    let ends = self.depth == 0 && self.begun && !matches!(byte, b'{' | b'[' | b'(' | b'"');
+                    if ends && (byte.is_ascii_whitespace() || matches!(byte, b',' | b']' | b')')) {
+                        return (at, true);
+                    }
+                    self.begun = true;
+                    match byte {
+                        b'{' | b'[' | b'(' => self.depth += 1,
+                        b'}' | b']' | b')' => {
+                            self.depth = self.depth.saturating_sub(1);
+                            if self.depth == 0 {
+                                return (at + 1, true);
+                            }
+                        }
+                        b'"' => self.within = Within::String,
+                        b';' if self.edn => self.within = Within::Comment,
+                        b'\\' if self.edn => self.within = Within::Escape(false),
+                        _ => {}
+                    }
+                }
             }
+            at += 1;
         }
-        Ok(())
-    }
-
-    fn comment(&mut self) -> Result<(), BadInput> {
-        while let Some(byte) = self.take()? {
-            self.chunk.push(byte);
-            if byte == b'\n' {
-                break;
-            }
-        }
-        Ok(())
+        (at, false)
     }
 }

@@ -41,6 +41,18 @@ pub struct Place {
     pub column: usize,
 }
 
+impl Place {
+    /// Goes on behind `text`.
+    fn pass(&mut self, text: &[u8]) {
+        if let Some(last) = memchr::memrchr(b'\n', text) {
+            self.line += memchr::memchr_iter(b'\n', text).count();
+            self.column = text.len() - last;
+        } else {
+            self.column += text.len();
+        }
+    }
+}
+
 /// Where and why input is not a history.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BadInput {
@@ -133,7 +145,7 @@ pub fn detect(start: &[u8]) -> Option<Format> {
 }
 
 /// Bytes from the beginning that are looked at to tell the format.
-const DETECT_MAX: usize = 4096;
+const DETECT_MAX: u64 = 4096;
 
 /// Reads a history of the given format, or of the one that [`detect`] finds.
 ///
@@ -204,15 +216,19 @@ pub(crate) fn read_through(
     reading: &Reading,
     window: Option<Window<'_>>,
 ) -> Result<Through, Broken> {
-    let mut input = std::io::BufReader::with_capacity(1 << 20, input);
     let place = Place { line: 1, column: 1 };
-    let start = input.fill_buf().map_err(|error| BadInput::at(place, error.to_string()))?;
+    // A pipe may bring the beginning in pieces.
+    let mut input = input;
+    let mut start = Vec::new();
+    let begun = input.by_ref().take(DETECT_MAX).read_to_end(&mut start);
+    begun.map_err(|error| BadInput::at(place, error.to_string()))?;
+    let mut input = std::io::BufReader::with_capacity(1 << 20, start.as_slice().chain(input));
     if start.is_empty() {
         return Ok(Through { left: Loaded::Operations(Recording::default()), decided: 0 });
     }
     let format = match format {
         Some(format) => format,
-        None => detect(&start[..start.len().min(DETECT_MAX)])
+        None => detect(&start)
             .ok_or_else(|| BadInput::at(place, "the format is none that is known; name it with --format"))?,
     };
     if format == Format::Awdit {
