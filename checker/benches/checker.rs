@@ -69,9 +69,9 @@ fn workloads() -> Vec<(&'static str, Workload)> {
             "10k, 1 key, 50 clients, 1 % unknown, 100 values",
             Workload { written: Written::Pool(100), ..small.clone() },
         ),
-        ("10k, 1 key, 50 clients, 1 % unknown, unique, violated", Workload { lies: 1, ..small.clone() }),
+        ("10k, 1 key, 50 clients, 1 % unknown, unique, with a lie", Workload { lies: 1, ..small.clone() }),
         (
-            "10k, 1 key, 50 clients, 1 % unknown, 5 values, violated",
+            "10k, 1 key, 50 clients, 1 % unknown, 5 values, with a lie",
             Workload { written: Written::Pool(5), lies: 1, ..small.clone() },
         ),
         (

@@ -16,6 +16,7 @@ use std::io::Read;
 use std::path::Path;
 use std::time::Instant;
 
+use crate::judgement::NOTHING_JUDGED;
 pub use crate::judgement::{Demand, Judgement, Level, Outcome};
 
 /// Reads and judges a file. `Err` is one line that names the place.
@@ -73,6 +74,9 @@ fn whole(input: impl Read, demand: &Demand) -> Result<Judgement, Broken> {
     let seconds = start.elapsed().as_secs_f64();
     let mut judgement = loaded_history(&loaded, demand).map_err(Broken::Demand)?;
     judgement.reading_seconds = seconds;
+    if judgement.operations == 0 {
+        judgement.notes.push(NOTHING_JUDGED.into());
+    }
     Ok(judgement)
 }
 

@@ -77,3 +77,6 @@ pub struct Judgement {
     /// Operations that were decided and let go of while the rest was read.
     pub let_go: usize,
 }
+
+/// A note on a file without operations.
+pub(crate) const NOTHING_JUDGED: &str = "there is no operation in it, so that nothing was judged";

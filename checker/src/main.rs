@@ -25,7 +25,7 @@ struct Arguments {
     /// reads and writes of registers, and all registers are one object.
     #[arg(long, value_parser = ["register", "kv", "counter", "multi-register"], default_value = "kv")]
     model: String,
-    /// The value of every key before the first operation; absent unless told.
+    /// The value of every key before the first operation, nil for none; absent unless told, and the empty string in EDN with :key.
     #[arg(long)]
     init: Option<String>,
     /// What a read of nil means; unless told any value in EDN, and absent elsewhere.
@@ -78,6 +78,7 @@ impl Arguments {
                 _ => FailedCas::DidNotHappen,
             }),
             initial: self.init.as_ref().filter(|init| *init != "nil").map(|init| init.clone().into_bytes()),
+            initially_absent: self.init.as_deref() == Some("nil"),
             independent: self.independent,
             counter: self.model == "counter",
             multi: self.model == "multi-register",

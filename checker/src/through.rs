@@ -2,7 +2,7 @@
 
 use crate::formats::window::Window;
 use crate::formats::{self, Broken, Loaded};
-use crate::judgement::{Demand, Judgement, Level, Outcome};
+use crate::judgement::{Demand, Judgement, Level, NOTHING_JUDGED, Outcome};
 use crate::linearizability::{Limits, Report, Verdict, check_recording};
 use crate::recording::Recording;
 use crate::show;
@@ -57,7 +57,7 @@ pub(crate) fn linearizable(input: impl Read, demand: &Demand) -> Result<Through,
     judgement.operations = through.decided + recording.records.len();
     judgement.keys = report.keys;
     if judgement.operations == 0 {
-        judgement.notes.push("there is no operation in it, so that nothing was judged".into());
+        judgement.notes.push(NOTHING_JUDGED.into());
     }
     judgement.let_go = through.decided;
     judgement.reading_seconds = reading.as_secs_f64();

@@ -110,6 +110,37 @@ fn a_violation_is_shown_in_the_terminal_and_as_a_page() {
 }
 
 #[test]
+fn an_empty_file_holds_and_is_said_to_be_empty() {
+    let scratch = Scratch::new("empty");
+    for level in ["linearizable", "ccv", "session", "eventual"] {
+        let output = run(&["--level", level], &[&scratch.file("empty.jsonl", "")]);
+        assert_eq!(output.status.code(), Some(0), "{level}");
+        assert!(String::from_utf8_lossy(&output.stdout).contains("there is no operation in it"), "{level}");
+    }
+}
+
+#[test]
+fn what_keys_hold_at_first_can_be_told() {
+    let scratch = Scratch::new("init");
+    let read = |value: &str| {
+        format!(
+            "{{:process 0 :type :invoke :f :get :key \"k\"}}\n{{:process 0 :type :ok :f :get :key \"k\" :value {value}}}\n"
+        )
+    };
+    let table: [(&[&str], &str, i32); 5] = [
+        (&["--nil", "absent"], "nil", 1),
+        (&["--nil", "absent", "--init", "nil"], "nil", 0),
+        (&[], "\"\"", 0),
+        (&["--init", "nil"], "\"\"", 1),
+        (&["--init", "7"], "7", 0),
+    ];
+    for (arguments, value, code) in table {
+        let output = run(arguments, &[&scratch.file("init.edn", &read(value))]);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?} {value}");
+    }
+}
+
+#[test]
 fn clients_may_have_names_and_the_nemesis_is_none() {
     let scratch = Scratch::new("names");
     let named = STALE.replace("\"process\":0", "\"process\":\"a client\"");

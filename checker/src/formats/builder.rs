@@ -60,7 +60,7 @@ impl<'w> Builder<'w> {
                 FailedCas::DidNotHappen
             }),
             independent: reading.independent,
-            told_initial: initial.is_some(),
+            told_initial: initial.is_some() || reading.initially_absent,
             recording,
             transactions: Transactions { unwritten_allowed: true, ..Transactions::default() },
             open: Vec::new(),

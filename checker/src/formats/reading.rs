@@ -20,6 +20,7 @@ pub enum FailedCas {
 
 /// How a file is to be understood, where files of one format differ.
 #[derive(Debug, Clone, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "independent customs of files")]
 pub struct Reading {
     /// A read of nil; the format's custom unless told: any value in EDN, absent elsewhere.
     pub nil: Option<Nil>,
@@ -29,6 +30,8 @@ pub struct Reading {
     /// The value of every key before the first operation; absent unless told. EDN maps with `:key` (Porcupine's key-value
     /// logs) begin with the empty string.
     pub initial: Option<Vec<u8>>,
+    /// Keys are absent before the first operation, whatever the format's custom is.
+    pub initially_absent: bool,
     /// Values are `[key value]`, as Jepsen's independent keys are.
     pub independent: bool,
     /// An absent counter reads as 0.
