@@ -1,5 +1,8 @@
 //! `samara admin`: what an operator asks a running node over its HTTP port.
 
+use crate::credentials::Credentials;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use std::fmt::Write as _;
 use std::io::{Read, Write};
@@ -13,8 +16,27 @@ const ANSWER_MAX: u64 = 64 << 20;
 /// How often a scrub is looked at while one waits for it.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
+/// A node, and who asks it.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// Its HTTP address.
+    pub address: String,
+    /// Who asks, where a password is asked for.
+    pub credentials: Option<Credentials>,
+}
+
+impl Target {
+    /// The header that says who asks (RFC 7617).
+    fn authorization(&self) -> String {
+        self.credentials.as_ref().map_or_else(String::new, |Credentials { user, password }| {
+            format!("Authorization: Basic {}\r\n", STANDARD.encode(format!("{user}:{}", password.0)))
+        })
+    }
+}
+
 /// Asks a node. The answer's status and body, or why there is none.
-fn ask(address: &str, method: &str, path: &str) -> Result<(u16, String), String> {
+fn ask(node: &Target, method: &str, path: &str) -> Result<(u16, String), String> {
+    let address = &node.address;
     let failed = |error: std::io::Error| {
         format!("{address}: no node answers: {error}; give the HTTP address of a running node by --addr")
     };
@@ -24,7 +46,8 @@ fn ask(address: &str, method: &str, path: &str) -> Result<(u16, String), String>
     stream.set_read_timeout(Some(PATIENCE)).map_err(failed)?;
     stream.set_write_timeout(Some(PATIENCE)).map_err(failed)?;
     let head = format!(
-        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: 0\r\n{}\r\n",
+        node.authorization()
     );
     stream.write_all(head.as_bytes()).map_err(failed)?;
     let mut answer = Vec::new();
@@ -41,8 +64,13 @@ fn parse(answer: &[u8]) -> Option<(u16, String)> {
     Some((status, body.to_string()))
 }
 
-fn ask_json(address: &str, method: &str, path: &str) -> Result<Value, String> {
-    let (status, body) = ask(address, method, path)?;
+fn ask_json(node: &Target, method: &str, path: &str) -> Result<Value, String> {
+    let (address, (status, body)) = (&node.address, ask(node, method, path)?);
+    if status == 401 {
+        return Err(format!(
+            "{address}: the node asks for a user and a password, or does not know these: give --user and SAMARA_PASSWORD or --password-file"
+        ));
+    }
     if status >= 300 {
         return Err(format!("{address}: {method} {path}: status {status}: {}", body.trim()));
     }
@@ -50,20 +78,20 @@ fn ask_json(address: &str, method: &str, path: &str) -> Result<Value, String> {
 }
 
 /// The node's state: JSON, or text for people.
-pub fn status(address: &str, json: bool) -> Result<String, String> {
-    let status = ask_json(address, "GET", "/admin/status")?;
+pub fn status(node: &Target, json: bool) -> Result<String, String> {
+    let status = ask_json(node, "GET", "/admin/status")?;
     Ok(if json { format!("{status}\n") } else { text(&status) })
 }
 
 /// Starts a scrub of every shard; with `wait`, goes on until it has ended. The node's state then, and whether there is
 /// damage.
-pub fn scrub(address: &str, json: bool, wait: bool) -> Result<(String, bool), String> {
-    let before = ask_json(address, "GET", "/admin/status")?;
-    ask_json(address, "POST", "/admin/scrub")?;
-    let mut now = ask_json(address, "GET", "/admin/status")?;
+pub fn scrub(node: &Target, json: bool, wait: bool) -> Result<(String, bool), String> {
+    let before = ask_json(node, "GET", "/admin/status")?;
+    ask_json(node, "POST", "/admin/scrub")?;
+    let mut now = ask_json(node, "GET", "/admin/status")?;
     while wait && !has_ended(&before, &now) {
         std::thread::sleep(LOOK_EVERY);
-        now = ask_json(address, "GET", "/admin/status")?;
+        now = ask_json(node, "GET", "/admin/status")?;
         show_progress(&now);
     }
     let is_damaged = shards(&now).any(|shard| number(&shard["damaged_blocks"]) > 0);
@@ -73,12 +101,13 @@ pub fn scrub(address: &str, json: bool, wait: bool) -> Result<(String, bool), St
 /// What is suspect in these slots is given up as far as it is lost; goes on until nothing of it is suspect any more.
 /// Without `sure` nothing is done. The node's state then.
 pub fn accept_loss(
-    address: &str,
+    node: &Target,
     json: bool,
     (first, last): (u16, u16),
     sure: bool,
 ) -> Result<(String, bool), String> {
-    let before = ask_json(address, "GET", "/admin/status")?;
+    let address = &node.address;
+    let before = ask_json(node, "GET", "/admin/status")?;
     let stretches = suspects(&before, first, last);
     if stretches.is_empty() {
         let nothing = format!("{address}: nothing is suspect in the slots {first} to {last}\n");
@@ -92,9 +121,9 @@ pub fn accept_loss(
             stretches.join(", ")
         ));
     }
-    ask_json(address, "POST", &format!("/admin/accept-loss?first={first}&last={last}"))?;
+    ask_json(node, "POST", &format!("/admin/accept-loss?first={first}&last={last}"))?;
     loop {
-        let now = ask_json(address, "GET", "/admin/status")?;
+        let now = ask_json(node, "GET", "/admin/status")?;
         let left = suspects(&now, first, last);
         if left.is_empty() {
             return Ok((if json { format!("{now}\n") } else { text(&now) }, false));
@@ -232,7 +261,8 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("is bound").to_string();
         drop(listener);
-        let reason = status(&address, false).expect_err("nobody listens");
+        let node = Target { address, credentials: None };
+        let reason = status(&node, false).expect_err("nobody listens");
         assert!(reason.contains("no node answers") && reason.contains("--addr"), "{reason}");
     }
 }

@@ -1,6 +1,8 @@
 //! How a node is set up: flags over environment over file over defaults.
 
 use crate::commands::{level_name, parse_level};
+use crate::credentials::Secret;
+use crate::guard::{Guard, GuardFlags};
 use clap::Args;
 use samara_core::base::{ClusterId, Config, Epoch, Level, Member, NodeId, config::TOKENS_DEFAULT};
 use samara_core::rules::floor::Floors;
@@ -54,6 +56,8 @@ pub struct NodeConfig {
     pub memory_bytes: u64,
     /// What is asked of the disk.
     pub disk: DiskConfig,
+    /// Who is let in.
+    pub guard: Guard,
     /// What to change when one of the three ports is taken: the flags, for messages.
     pub flags: (&'static str, &'static str, &'static str),
 }
@@ -188,6 +192,9 @@ pub struct NodeFlags {
     /// Milliseconds without an answer of the disk after which the node stops (default: 30000).
     #[arg(long, env = "SAMARA_DISK_HUNG_MS")]
     pub disk_hung_ms: Option<u64>,
+    /// Who is let in.
+    #[command(flatten)]
+    pub guard: GuardFlags,
 }
 
 /// How nodes come to know each other, for --help.
@@ -202,10 +209,10 @@ The data directory remembers cluster and node id, and is refused under others.
 Precedence: flags, then the environment (SAMARA_ and the flag's name in upper case with underscores), then the file of
 --config, then defaults.";
 
-/// The file of --config.
+/// What the file of --config sets.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct File {
+struct Settings {
     data: Option<PathBuf>,
     listen: Option<String>,
     peer_listen: Option<String>,
@@ -225,6 +232,25 @@ struct File {
     scrub_hours: Option<u64>,
     disk_slow_ms: Option<u64>,
     disk_hung_ms: Option<u64>,
+    requirepass: Option<Secret>,
+    requirepass_file: Option<PathBuf>,
+    users_file: Option<PathBuf>,
+    protected_mode: Option<String>,
+    auth_timeout: Option<u64>,
+    http_open: Option<String>,
+}
+
+impl Settings {
+    fn guard(&mut self) -> GuardFlags {
+        GuardFlags {
+            requirepass: self.requirepass.take(),
+            requirepass_file: self.requirepass_file.take(),
+            users_file: self.users_file.take(),
+            protected_mode: self.protected_mode.take(),
+            auth_timeout: self.auth_timeout,
+            http_open: self.http_open.take(),
+        }
+    }
 }
 
 /// Reads a level.
@@ -328,7 +354,8 @@ fn cluster_id(members: &[MemberConfig]) -> ClusterId {
 impl NodeFlags {
     /// Puts flags, environment, file and defaults together.
     pub fn resolve(self) -> Result<NodeConfig, String> {
-        let file = self.file()?;
+        let mut file = self.file()?;
+        let guard = self.guard.clone().or(file.guard()).resolve()?;
         if self.join.is_some() {
             return Err(
                 "--join: membership is static in this version; start every node with the same --members and \
@@ -390,13 +417,14 @@ impl NodeFlags {
             max_clients,
             memory_bytes,
             disk,
+            guard,
             flags: ("--listen", "--peer-listen", "--http-listen"),
         })
     }
 
-    fn file(&self) -> Result<File, String> {
+    fn file(&self) -> Result<Settings, String> {
         let Some(path) = &self.config else {
-            return Ok(File::default());
+            return Ok(Settings::default());
         };
         let name = path.display();
         let text = std::fs::read_to_string(path).map_err(|error| format!("--config {name}: {error}"))?;

@@ -3,6 +3,7 @@
 use clap::Args;
 use samara::config::{self, DiskConfig, MAX_CLIENTS, MEMORY_BYTES, MemberConfig, NodeConfig};
 use samara::descriptors;
+use samara::guard::{Entrance, GuardFlags};
 use samara::node::{self, Ports};
 use samara_core::base::ClusterId;
 use std::path::{Path, PathBuf};
@@ -31,6 +32,9 @@ pub(crate) struct Dev {
     /// When a write is acknowledged: sync (after fdatasync) or interval:MS.
     #[arg(long, default_value = "sync")]
     durability: String,
+    /// Who is let in.
+    #[command(flatten)]
+    guard: GuardFlags,
 }
 
 /// Runs until a signal.
@@ -93,6 +97,7 @@ fn node_config(dev: &Dev, data: &Path, index: u16) -> Result<NodeConfig, String>
         max_clients: MAX_CLIENTS,
         memory_bytes: MEMORY_BYTES,
         disk: DiskConfig::default(),
+        guard: dev.guard.resolve()?,
         flags: ("--base-port", "--base-port", "--base-port"),
     })
 }
@@ -102,6 +107,11 @@ fn print_hints(dev: &Dev, data: &Path) {
     let kept = if dev.ephemeral { " (removed at the end)" } else { "" };
     println!("samara: {} nodes are ready on ports {first} to {last}; any port answers any key", dev.nodes);
     println!("data:   {}{kept}", data.display());
+    if dev.guard.resolve().is_ok_and(|guard| guard.entrance != Entrance::Open) {
+        println!(
+            "users:  a password is asked for: export REDISCLI_AUTH=..., or redis-cli --user NAME --askpass"
+        );
+    }
     println!("try:    redis-cli -p {first} set hello world");
     println!("        redis-cli -p {last} get hello");
     println!("        redis-benchmark -p {first} -t set,get -n 100000 -r 100000");

@@ -11,6 +11,7 @@ pub mod cluster;
 pub mod commands;
 pub mod config;
 pub mod connection;
+pub mod credentials;
 pub mod cursors;
 #[cfg(not(madsim))]
 pub mod descriptors;
@@ -19,6 +20,7 @@ pub mod driver;
 pub mod filter;
 pub mod gauges;
 pub mod glob;
+pub mod guard;
 #[cfg(not(madsim))]
 pub mod http;
 pub mod inbox;

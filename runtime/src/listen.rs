@@ -1,7 +1,9 @@
 //! The port that clients come to.
 
 use crate::connection::serve;
+use crate::guard::DENIED;
 use crate::server::Server;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -16,7 +18,7 @@ pub async fn listen(listener: TcpListener, server: Arc<Server>) {
             () = server.stopped() => return,
         };
         match accepted {
-            Ok((stream, _)) => welcome(stream, &server),
+            Ok((stream, client)) => welcome(stream, client.ip(), &server),
             Err(error) => {
                 tracing::warn!("cannot accept a client: {error}");
                 tokio::time::sleep(Duration::from_millis(50)).await;
@@ -25,17 +27,17 @@ pub async fn listen(listener: TcpListener, server: Arc<Server>) {
     }
 }
 
-fn welcome(mut stream: TcpStream, server: &Arc<Server>) {
+fn welcome(stream: TcpStream, client: IpAddr, server: &Arc<Server>) {
     let stats = &server.stats;
     if stats.connections.fetch_add(1, Ordering::Relaxed) >= server.max_clients {
         stats.connections.fetch_sub(1, Ordering::Relaxed);
         stats.connections_refused.fetch_add(1, Ordering::Relaxed);
-        tokio::spawn(async move {
-            // A client that has gone already needs no answer.
-            let _gone = stream.write_all(b"-ERR max number of clients reached\r\n").await;
-            let _gone = stream.flush().await;
-        });
-        return;
+        return send_away(stream, "ERR max number of clients reached");
+    }
+    if server.guard.denies(&server.users, client) {
+        stats.connections.fetch_sub(1, Ordering::Relaxed);
+        stats.connections_refused.fetch_add(1, Ordering::Relaxed);
+        return send_away(stream, DENIED);
     }
     keep_alive(&stream);
     let id = stats.connections_total.fetch_add(1, Ordering::Relaxed) + 1;
@@ -53,6 +55,14 @@ impl Drop for Counted {
     fn drop(&mut self) {
         self.0.stats.connections.fetch_sub(1, Ordering::Relaxed);
     }
+}
+
+fn send_away(mut stream: TcpStream, reason: &'static str) {
+    tokio::spawn(async move {
+        // A client that has gone already needs no answer.
+        let _gone = stream.write_all(format!("-{reason}\r\n").as_bytes()).await;
+        let _gone = stream.flush().await;
+    });
 }
 
 /// A client that is gone without a word is noticed after some minutes, as by Valkey's tcp-keepalive.

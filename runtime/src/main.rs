@@ -4,7 +4,9 @@ mod bench;
 mod dev;
 
 use clap::{Parser, Subcommand};
+use samara::admin::Target;
 use samara::config::NodeFlags;
+use samara::credentials::CredentialFlags;
 use samara::descriptors;
 use samara::driver::End;
 use samara::node::{self, Ports, Running};
@@ -26,7 +28,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Run a whole cluster on loopback in one process.
-    Dev(dev::Dev),
+    Dev(Box<dev::Dev>),
     /// Run one node.
     Node(Box<NodeFlags>),
     /// Read every byte of a data directory that no node uses, and say what is damaged: exit 0 clean, 1 damaged, 2 no data
@@ -46,6 +48,9 @@ enum Verb {
         /// The answer as JSON.
         #[arg(long, global = true)]
         json: bool,
+        /// Who asks.
+        #[command(flatten)]
+        credentials: CredentialFlags,
         #[command(subcommand)]
         what: Asked,
     },
@@ -95,7 +100,12 @@ fn main() -> ExitCode {
     };
     match &arguments.command {
         Verb::Verify { directory, json } => return verify(directory, *json),
-        Verb::Admin { addr, json, what } => return admin(addr, *json, what),
+        Verb::Admin { addr, json, credentials, what } => {
+            return match credentials.resolve() {
+                Ok(credentials) => admin(&Target { address: addr.clone(), credentials }, *json, what),
+                Err(reason) => refuse(&reason),
+            };
+        }
         Verb::Dev(_) | Verb::Node(_) | Verb::Bench(_) => {}
     }
     let filter = tracing_subscriber::EnvFilter::try_from_default_env();
@@ -149,11 +159,11 @@ fn verify(directory: &Path, json: bool) -> ExitCode {
     print(&if json { to_json(&report) } else { report.text() }, report.damage > 0)
 }
 
-fn admin(address: &str, json: bool, what: &Asked) -> ExitCode {
+fn admin(node: &Target, json: bool, what: &Asked) -> ExitCode {
     let answer = match what {
-        Asked::Status => samara::admin::status(address, json).map(|text| (text, false)),
-        Asked::Scrub { wait } => samara::admin::scrub(address, json, *wait),
-        Asked::AcceptLoss { slots, yes } => samara::admin::accept_loss(address, json, *slots, *yes),
+        Asked::Status => samara::admin::status(node, json).map(|text| (text, false)),
+        Asked::Scrub { wait } => samara::admin::scrub(node, json, *wait),
+        Asked::AcceptLoss { slots, yes } => samara::admin::accept_loss(node, json, *slots, *yes),
     };
     match answer {
         Ok((text, is_damaged)) => print(&text, is_damaged),
@@ -175,6 +185,11 @@ fn to_json(value: &impl serde::Serialize) -> String {
 }
 
 async fn run_node(flags: NodeFlags) -> Result<(), String> {
+    if std::env::args().any(|word| word == "--requirepass" || word.starts_with("--requirepass=")) {
+        tracing::warn!(
+            "--requirepass: everybody on this machine can see it (ps); better give it by --requirepass-file or SAMARA_REQUIREPASS"
+        );
+    }
     let config = flags.resolve()?;
     let ports = Ports::open(&config)?;
     let others = config.members.len().saturating_sub(1);

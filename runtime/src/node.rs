@@ -80,6 +80,12 @@ impl Ports {
 
 /// Opens the directories of a node and starts its shards. `Err` names what is in the way.
 pub fn start(node: &NodeConfig, ports: Ports, share: Share) -> Result<Running, String> {
+    let users = Arc::new(node.guard.users()?);
+    for address in [&node.listen, &node.http_listen] {
+        if let Some(warning) = node.guard.warning(&users, address) {
+            tracing::warn!("{warning}");
+        }
+    }
     let stats = Arc::new(Stats::default());
     let shards: Arc<Vec<Shard>> = Arc::new((0..node.shards).map(|_| Shard::default()).collect());
     let mut disks = Vec::new();
@@ -100,7 +106,8 @@ pub fn start(node: &NodeConfig, ports: Ports, share: Share) -> Result<Running, S
         durability: node.durability_text(),
         floors: node.floors_text(),
         max_clients: share.clients,
-        users: Arc::default(),
+        guard: node.guard.clone(),
+        users,
         clients: Clients::default(),
         cursors: Cursors::default(),
         stop: Stop::default(),

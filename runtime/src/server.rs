@@ -1,19 +1,23 @@
 //! What all connections of a node share, and what they are told about it.
 
+use crate::access::Denied;
+use crate::access::log::What;
 use crate::clients::Clients;
-use crate::commands::{err, help, level_name, word};
+use crate::commands::{Found, err, help, level_name, word};
 use crate::cursors::Cursors;
 use crate::glob;
+use crate::guard::Guard;
 use crate::inbox::Shard;
 use crate::resp::{Args, Value};
 use crate::stats::Stats;
-use crate::users::Users;
+use crate::users::{Identity, Refusal, Users};
 use bytes::Bytes;
 use samara_core::base::{Config, Level, NodeId};
 use samara_core::rules::ring::SlotTable;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::Notify;
 
 /// What all connections of a node share.
@@ -39,6 +43,8 @@ pub struct Server {
     pub floors: String,
     /// Client connections at a time.
     pub max_clients: u64,
+    /// Who is let in.
+    pub guard: Guard,
     /// Who may come in, and do what.
     pub users: Arc<Users>,
     /// Who is connected.
@@ -74,10 +80,42 @@ impl Stop {
     }
 }
 
+/// Milliseconds since the epoch.
+pub fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
+}
+
 impl Server {
     /// Waits until the node stops.
     pub async fn stopped(&self) {
         self.stop.stopped().await;
+    }
+
+    /// Counts and notes a request that was refused.
+    pub fn note_refusal(
+        &self,
+        identity: &Identity,
+        refusal: Refusal,
+        found: Found,
+        a: &Args<'_>,
+        client: impl FnOnce() -> String,
+    ) {
+        let Refusal::NoPermission(denied) = refusal else {
+            return;
+        };
+        let (counter, reason, object) = match denied {
+            Denied::Command => (&self.stats.denied_commands, "command", found.command.name.as_bytes()),
+            Denied::Key(at) => (&self.stats.denied_keys, "key", &a[at]),
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+        let what = What::new(reason, object, identity.user().name());
+        self.users.log().note(what, client(), now_ms());
+    }
+
+    /// Counts and notes a wrong password of whoever `user` is said to be.
+    pub fn note_wrong_password(&self, user: &[u8], client: String) {
+        self.stats.denied_auth.fetch_add(1, Ordering::Relaxed);
+        self.users.log().note(What::new("auth", b"AUTH", user), client, now_ms());
     }
 
     /// INFO of these sections; all without any.
@@ -138,12 +176,17 @@ impl Server {
 
     /// CONFIG.
     pub fn config(&self, sub: &str, a: &Args<'_>) -> Result<Value, Value> {
+        let file = self.users.file().map(|path| path.display().to_string()).unwrap_or_default();
         let known = [
+            ("acl-pubsub-default", "resetchannels".to_string()),
+            ("aclfile", file),
             ("appendonly", "yes".to_string()),
             ("appendfsync", if self.durability == "sync" { "always".into() } else { "everysec".to_string() }),
             ("databases", "1".into()),
             ("maxclients", self.max_clients.to_string()),
             ("maxmemory", "0".into()),
+            ("protected-mode", if self.guard.is_protected { "yes".into() } else { "no".into() }),
+            ("samara-auth-timeout", self.guard.auth_timeout.as_secs().to_string()),
             ("slowlog-log-slower-than", crate::slowlog::SLOWER_THAN.as_micros().to_string()),
             ("save", String::new()),
             ("samara-consistency", level_name(self.level).into()),

@@ -1,10 +1,9 @@
 //! The users of a node as all its connections share them, and the file that they are kept in.
 
 use crate::access::log::Log;
-use crate::access::{DEFAULT, Denied, Table, User, parse_file};
+use crate::access::{Denied, Table, User, parse_file};
 use crate::commands::Found;
-use crate::resp::{Args, Value};
-use bytes::Bytes;
+use crate::resp::Args;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -80,13 +79,13 @@ impl Identity {
     }
 
     /// The error of a refusal, in Valkey's words.
-    pub fn word(&self, refusal: Refusal, found: Found) -> Value {
+    pub fn text(&self, refusal: Refusal, found: Found) -> Vec<u8> {
         match refusal {
-            Refusal::NoAuth => Value::error(NO_AUTH),
+            Refusal::NoAuth => NO_AUTH.into(),
             Refusal::NoPermission(Denied::Command) => {
-                Value::error([b"NOPERM ", &no_command(&self.user, found)[..]].concat())
+                [b"NOPERM ", &no_command(&self.user, found)[..]].concat()
             }
-            Refusal::NoPermission(Denied::Key(_)) => Value::error("NOPERM No permissions to access a key"),
+            Refusal::NoPermission(Denied::Key(_)) => b"NOPERM No permissions to access a key".to_vec(),
         }
     }
 }
@@ -200,21 +199,6 @@ impl Users {
     pub fn serials(&self) -> Vec<u64> {
         self.lock().serials().collect()
     }
-}
-
-/// A table whose default user has this password.
-pub fn with_password(password: &[u8]) -> Table {
-    let mut table = Table::default();
-    let rule = [b">", password].concat();
-    table.set(DEFAULT, &[b"resetpass", &rule]).expect("a password is a sound rule");
-    table
-}
-
-/// The password in a file that holds nothing else, in one line.
-pub fn password_of(text: &[u8]) -> Option<Bytes> {
-    let line = text.strip_suffix(b"\n").unwrap_or(text);
-    let line = line.strip_suffix(b"\r").unwrap_or(line);
-    (!line.is_empty() && !line.contains(&b'\n')).then(|| Bytes::copy_from_slice(line))
 }
 
 fn read(path: &Path) -> Result<Vec<User>, String> {

@@ -31,9 +31,20 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
     ("TOOLARGE", "a key of more than 64 KiB", "tests/tests/errors.rs", "errors_of_a_cluster"),
     ("BELOWFLOOR", "an eventual write under a floor", "tests/tests/errors.rs", "errors_of_a_cluster"),
     ("CROSSSLOT", "RENAME over two slots", "tests/tests/errors.rs", "errors_of_a_cluster"),
-    ("NOAUTH", "a command before the password", "tests/tests/access.rs", "nothing_is_done_before"),
-    ("WRONGPASS", "another password", "tests/tests/access.rs", "nothing_is_done_before"),
-    ("NOPERM", "a command, and a key, that a user may not use", "tests/tests/access.rs", "a_user_does_what"),
+    ("NOAUTH", "a command before the password", "tests/tests/access/rules.rs", "nothing_is_done_before"),
+    ("WRONGPASS", "another password", "tests/tests/access/rules.rs", "nothing_is_done_before"),
+    (
+        "NOPERM",
+        "a command, and a key, that a user may not use",
+        "tests/tests/access/rules.rs",
+        "a_user_does_what",
+    ),
+    (
+        "DENIED",
+        "no password, and another machine's address",
+        "tests/tests/access/entrance.rs",
+        "without_a_password_only",
+    ),
 ];
 
 fn root() -> std::path::PathBuf {

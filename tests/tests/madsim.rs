@@ -7,6 +7,7 @@ use samara::clients::Clients;
 use samara::cursors::Cursors;
 use samara::disk::memory::{MemoryDisk, Platter};
 use samara::driver::Driver;
+use samara::guard::Guard;
 use samara::inbox::Shard;
 use samara::peers::{self, Peers};
 use samara::server::{Server, Stop};
@@ -55,6 +56,7 @@ async fn shell(node: u16, platter: Platter) {
         durability: "sync".into(),
         floors: String::new(),
         max_clients: 100,
+        guard: Guard { is_protected: false, ..Guard::default() },
         users: Arc::default(),
         clients: Clients::default(),
         cursors: Cursors::default(),

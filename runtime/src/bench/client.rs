@@ -4,6 +4,7 @@ use super::history::{Begun, Recorded};
 use super::reply::{Reply, parse};
 use super::shared::Shared;
 use super::workload::{Ask, Chooser};
+use samara::credentials::Credentials;
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
@@ -17,6 +18,8 @@ pub(super) struct Plan {
     pub(super) pipeline: usize,
     pub(super) value_size: usize,
     pub(super) consistency: Option<String>,
+    /// Who asks, where a password is asked for.
+    pub(super) credentials: Option<Credentials>,
     /// Begins every key, so that runs that are recorded do not meet each other's values.
     pub(super) prefix: String,
     pub(super) start: Instant,
@@ -88,7 +91,7 @@ impl<'a> Client<'a> {
         let addresses = &self.plan.addresses;
         let mut attempt = self.number as usize;
         while !self.over() {
-            match timeout(self.plan.patience, self.connect(&addresses[attempt % addresses.len()])).await {
+            match timeout(self.plan.patience, open(self.plan, &addresses[attempt % addresses.len()])).await {
                 Ok(Ok(stream)) => {
                     if let Err(reason) = self.serve(stream).await {
                         self.shared.broken(&reason);
@@ -108,30 +111,6 @@ impl<'a> Client<'a> {
 
     fn over(&self) -> bool {
         self.exhausted || self.shared.stop.get() || self.plan.end.is_some_and(|end| Instant::now() >= end)
-    }
-
-    async fn connect(&self, address: &str) -> Result<TcpStream, String> {
-        let failed = |error: std::io::Error| format!("{address}: {error}");
-        let mut stream = TcpStream::connect(address).await.map_err(failed)?;
-        stream.set_nodelay(true).map_err(failed)?;
-        if let Some(level) = &self.plan.consistency {
-            let mut out = Vec::new();
-            command(&mut out, &[b"CONSISTENCY", level.as_bytes()]);
-            stream.write_all(&out).await.map_err(failed)?;
-            let mut text = Vec::new();
-            let reply = loop {
-                if let Some((reply, _)) = parse(&text)? {
-                    break reply;
-                }
-                if stream.read_buf(&mut text).await.map_err(failed)? == 0 {
-                    return Err(format!("{address}: the connection was closed"));
-                }
-            };
-            if let Reply::Error(text) = reply {
-                return Err(format!("{address}: {text}"));
-            }
-        }
-        Ok(stream)
     }
 
     async fn serve(&mut self, mut stream: TcpStream) -> Result<(), String> {
@@ -303,6 +282,42 @@ impl<'a> Client<'a> {
             let process = self.record(&flight, None);
             self.processes.push(process);
             self.shared.error("NOANSWER");
+        }
+    }
+}
+
+/// A connection on which the user has been named and the level set, as the plan says.
+pub(super) async fn open(plan: &Plan, address: &str) -> Result<TcpStream, String> {
+    let failed = |error: std::io::Error| format!("{address}: {error}");
+    let mut stream = TcpStream::connect(address).await.map_err(failed)?;
+    stream.set_nodelay(true).map_err(failed)?;
+    let mut first: Vec<Vec<&[u8]>> = Vec::new();
+    if let Some(Credentials { user, password }) = &plan.credentials {
+        first.push(vec![b"AUTH", user.as_bytes(), password.0.as_bytes()]);
+    }
+    if let Some(level) = &plan.consistency {
+        first.push(vec![b"CONSISTENCY", level.as_bytes()]);
+    }
+    for words in first {
+        ask(&mut stream, address, &words).await?;
+    }
+    Ok(stream)
+}
+
+/// Asks one thing on a connection that waits for nothing else; `Err` if it is answered with an error.
+pub(super) async fn ask(stream: &mut TcpStream, address: &str, words: &[&[u8]]) -> Result<(), String> {
+    let failed = |error: std::io::Error| format!("{address}: {error}");
+    let (mut out, mut text) = (Vec::new(), Vec::new());
+    command(&mut out, words);
+    stream.write_all(&out).await.map_err(failed)?;
+    loop {
+        match parse(&text)? {
+            Some((Reply::Error(text), _)) => return Err(format!("{address}: {text}")),
+            Some(_) => return Ok(()),
+            None => {}
+        }
+        if stream.read_buf(&mut text).await.map_err(failed)? == 0 {
+            return Err(format!("{address}: the connection was closed"));
         }
     }
 }

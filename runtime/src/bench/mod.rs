@@ -10,15 +10,15 @@ mod shared;
 mod workload;
 
 use clap::Args;
-use client::{Client, Plan};
+use client::{Client, Plan, ask, open};
 use history::History;
 use samara::config;
+use samara::credentials::CredentialFlags;
 use shared::Shared;
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
-use tokio::net::TcpStream;
 use tokio::task::LocalSet;
 use tokio::time::{Instant, timeout};
 use workload::{Chooser, Mix, Random, Zipf};
@@ -71,6 +71,9 @@ pub(crate) struct Bench {
     /// Print the result as one line of JSON.
     #[arg(long)]
     json: bool,
+    /// Who asks.
+    #[command(flatten)]
+    credentials: CredentialFlags,
 }
 
 impl Bench {
@@ -97,9 +100,9 @@ impl Bench {
         }
     }
 
-    fn plan(&self, prefix: &str, measured: bool) -> Plan {
+    fn plan(&self, prefix: &str, measured: bool) -> Result<Plan, String> {
         let start = Instant::now();
-        Plan {
+        Ok(Plan {
             addresses: self.addr.clone(),
             pipeline: if measured { self.pipeline } else { self.pipeline.max(16) },
             value_size: self.value_size,
@@ -110,7 +113,8 @@ impl Bench {
             rate: self.rate.filter(|_| measured),
             clients: self.clients,
             patience: Duration::from_secs_f64(self.patience),
-        }
+            credentials: self.credentials.resolve()?,
+        })
     }
 }
 
@@ -126,14 +130,14 @@ pub(crate) async fn run(bench: &Bench) -> Result<(), String> {
     let prefix = if history.is_some() { format!("run-{run:x}:") } else { String::new() };
     let shared = Rc::new(Shared::new(history)?);
     if bench.load {
-        phase(bench, &shared, &bench.plan(&prefix, false), Mix::Load, None).await;
+        phase(bench, &shared, &bench.plan(&prefix, false)?, Mix::Load, None).await;
         if shared.errors.get() > 0 {
             eprintln!("{} of {} keys were not loaded", shared.errors.get(), bench.keys);
         }
         shared.reset();
         shared.phase.set(1);
     }
-    let plan = bench.plan(&prefix, true);
+    let plan = bench.plan(&prefix, true)?;
     if !shared.stop.get() {
         phase(bench, &shared, &plan, mix, zipf).await;
     }
@@ -145,13 +149,18 @@ pub(crate) async fn run(bench: &Bench) -> Result<(), String> {
     }
 }
 
-/// At least one address must answer.
+/// At least one address must answer, and let us in.
 async fn reachable(bench: &Bench) -> Result<(), String> {
-    let mut reason = None;
+    let (mut reason, plan) = (None, bench.plan("", true)?);
     for address in &bench.addr {
-        match timeout(Duration::from_secs_f64(bench.patience), TcpStream::connect(address)).await {
-            Ok(Ok(_)) => return Ok(()),
-            Ok(Err(error)) => reason = Some(format!("{address}: {error}")),
+        // HELLO needs no right, but a password where one is asked for.
+        let hello = async { ask(&mut open(&plan, address).await?, address, &[b"HELLO"]).await };
+        match timeout(plan.patience, hello).await {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) if error.contains("NOAUTH") || error.contains("WRONGPASS") => {
+                return Err(format!("{error} Give --user and SAMARA_PASSWORD or --password-file"));
+            }
+            Ok(Err(error)) => reason = Some(error),
             Err(_) => reason = Some(format!("{address}: no answer")),
         }
     }

@@ -2,15 +2,14 @@
 
 use super::Connection;
 use super::about::Answer;
-use crate::access::log::{Refused, What};
+use crate::access::log::Refused;
 use crate::access::{DEFAULT, Denied, Selector, User};
 use crate::commands::facts::{CATEGORIES, is_of};
 use crate::commands::{Found, all, err, help, integer, lookup_any, unknown_or_wrong};
 use crate::resp::{Args, Value};
+use crate::server::now_ms;
 use crate::users::{Refusal, Users, WRONG_PASSWORD, no_command};
 use bytes::Bytes;
-use std::sync::atomic::Ordering;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Bits of a password at most, and unless told.
 const PASSWORD_BITS_MAX: i64 = 4096;
@@ -23,10 +22,6 @@ const NO_FILE: &str = "This Valkey instance is not configured to use an ACL file
 pub(super) enum Job {
     Save,
     Load,
-}
-
-fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
 }
 
 fn bulk(bytes: impl Into<Bytes>) -> Value {
@@ -65,31 +60,15 @@ impl Connection {
 
     /// Counts and notes a request that was refused; its answer.
     pub(super) fn refuse(&self, refusal: Refusal, found: Found, a: &Args<'_>) -> Value {
-        let stats = &self.server.stats;
-        match refusal {
-            Refusal::NoAuth => {}
-            Refusal::NoPermission(Denied::Command) => {
-                stats.denied_commands.fetch_add(1, Ordering::Relaxed);
-                self.note("command", found.command.name.as_bytes(), self.identity.user().name());
-            }
-            Refusal::NoPermission(Denied::Key(at)) => {
-                stats.denied_keys.fetch_add(1, Ordering::Relaxed);
-                self.note("key", &a[at], self.identity.user().name());
-            }
-        }
-        self.identity.word(refusal, found)
+        let client = || self.client.describe();
+        self.server.note_refusal(&self.identity, refusal, found, a, client);
+        Value::error(self.identity.text(refusal, found))
     }
 
     /// Counts and notes a wrong password; its answer.
     pub(super) fn refuse_password(&self, user: &[u8]) -> Value {
-        self.server.stats.denied_auth.fetch_add(1, Ordering::Relaxed);
-        self.note("auth", b"AUTH", user);
+        self.server.note_wrong_password(user, self.client.describe());
         Value::error(WRONG_PASSWORD)
-    }
-
-    fn note(&self, reason: &'static str, object: &[u8], user: &[u8]) {
-        let what = What::new(reason, object, user);
-        self.server.users.log().note(what, self.client.describe(), now_ms());
     }
 
     fn delete_users(&mut self, names: &Args<'_>) -> Answer {

@@ -21,12 +21,15 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 pub use pipeline::Pipeline;
 
 /// Bytes of answers that may wait for one client. One that reads nothing for so long is closed, as by Valkey's
 /// client-output-buffer-limit.
 const OUTPUT_MAX: usize = 256 << 20;
+/// The same before a password has been given: what waits then are refusals.
+const OUTPUT_MAX_STRANGER: usize = 64 << 10;
 /// Bytes of answers that may wait in the whole process.
 const OUTPUT_MAX_ALL: u64 = 2 << 30;
 /// An output buffer larger than this is given back when it has been written.
@@ -124,6 +127,13 @@ pub async fn serve(stream: TcpStream, server: Arc<Server>, id: u64) {
     connection.server.clients.leave(id);
 }
 
+/// Waits until then.
+async fn until(time: Option<Instant>) {
+    if let Some(time) = time {
+        tokio::time::sleep_until(time).await;
+    }
+}
+
 impl Connection {
     async fn run(&mut self, mut read: ReadHalf<TcpStream>, mut write: WriteHalf<TcpStream>) -> Gone {
         let (mut decoder, mut input) = (Decoder::default(), BytesMut::new());
@@ -135,6 +145,7 @@ impl Connection {
         let killed = client.killed();
         tokio::pin!(killed);
         let mut open = true;
+        let mut stranger_until = None;
         loop {
             self.work(&mut decoder, &mut input);
             self.pipeline.flush();
@@ -154,6 +165,7 @@ impl Connection {
             if (self.closing || !open) && self.pipeline.is_idle() && self.output.is_empty() {
                 return Gone::Ended;
             }
+            stranger_until = self.stranger_until(stranger_until);
             let reading = open && !self.closing && self.barrier.is_none() && self.pipeline.has_room();
             if reading {
                 input.reserve(READ);
@@ -183,8 +195,15 @@ impl Connection {
                 },
                 () = &mut stopped, if !self.closing => self.closing = true,
                 () = &mut killed => return Gone::Ended,
+                () = until(stranger_until), if stranger_until.is_some() => return Gone::Ended,
             }
         }
+    }
+
+    /// Until when it may be without a password: from when it came, or was reset, on.
+    fn stranger_until(&self, before: Option<Instant>) -> Option<Instant> {
+        let from_now = || Instant::now() + self.server.guard.auth_timeout;
+        self.identity.must_authenticate().then(|| before.unwrap_or_else(from_now))
     }
 
     async fn write_all(&mut self, write: &mut WriteHalf<TcpStream>) -> std::io::Result<()> {
@@ -202,7 +221,8 @@ impl Connection {
             self.counted = bytes;
         }
         let most = bytes > BUFFER_KEPT as u64 && all.load(Ordering::Relaxed) > OUTPUT_MAX_ALL;
-        bytes > OUTPUT_MAX as u64 || most
+        let own = if self.identity.must_authenticate() { OUTPUT_MAX_STRANGER } else { OUTPUT_MAX };
+        bytes > own as u64 || most
     }
 
     /// Takes what has been answered.
@@ -225,6 +245,7 @@ impl Connection {
     /// Takes the whole requests in `input`, as far as there is room.
     fn work(&mut self, decoder: &mut Decoder, input: &mut BytesMut) {
         while !self.closing && self.barrier.is_none() && self.pipeline.has_room() {
+            decoder.set_stranger(self.identity.must_authenticate());
             match decoder.advance(input) {
                 Ok(false) => break,
                 Ok(true) => {

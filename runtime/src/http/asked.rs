@@ -1,16 +1,19 @@
 //! What the head of a request says: level, session, id, conditions, and the arguments in its address.
 
 use super::Web;
+use super::access::Caller;
+use super::operation::Kind;
 use super::problem::Problem;
 use crate::commands::{KeyRequest, level_name, parse_level};
 use crate::connection::{Pipeline, uuid_v7};
 use crate::reply::{parse_version, version_text};
 use crate::server::Server;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::response::Response;
 use bytes::Bytes;
 use percent_encoding::percent_decode;
-use samara_core::base::{Failure, Hlc, Level, Response as Answer, Stamp, When};
+use samara_core::base::{Failure, Hlc, Level, Response as Answer, Stamp, Wanted, When};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -23,6 +26,7 @@ const IDEMPOTENCY: HeaderName = HeaderName::from_static("idempotency-key");
 #[derive(Debug)]
 pub struct Asked {
     server: Arc<Server>,
+    caller: Caller,
     /// Its operations.
     pub pipeline: Pipeline,
     /// Its level.
@@ -38,15 +42,23 @@ fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>
 
 impl Asked {
     /// Reads the head of a request.
-    pub fn new(web: &Web, headers: &HeaderMap) -> Result<Self, Problem> {
-        let server = web.server.clone();
+    pub fn new(web: &Web, parts: &Parts) -> Result<Self, Problem> {
+        let (server, headers) = (web.server.clone(), &parts.headers);
+        let caller = parts.extensions.get::<Caller>().cloned();
+        let caller = caller.ok_or_else(|| {
+            Problem::new(StatusCode::UNAUTHORIZED, "NOAUTH", "nobody has said who makes this request")
+        })?;
         let mut pipeline = Pipeline::new(server.shards.clone(), server.stats.clone());
         let level = match text(headers, &CONSISTENCY)? {
             None => server.level,
-            Some(name) => parse_level(name)
-                .ok_or_else(|| Problem::bad("X-Consistency is strong, causal or eventual"))?,
+            Some(name) => {
+                caller.allow(&server, &[b"consistency", b""])?;
+                parse_level(name)
+                    .ok_or_else(|| Problem::bad("X-Consistency is strong, causal or eventual"))?
+            }
         };
         if let Some(token) = text(headers, &SESSION)? {
+            caller.allow(&server, &[b"session", b""])?;
             let token = Some(token).filter(|token| token.len() == 16 && !token.starts_with('+'));
             let token = token.and_then(|token| u64::from_str_radix(token, 16).ok());
             let bad = || Problem::bad("X-Session is a token of 16 hex digits that an answer gave");
@@ -57,13 +69,31 @@ impl Asked {
             uuid_v7(id.as_bytes()).ok_or_else(|| Problem::bad("Idempotency-Key is a UUIDv7 (RFC 9562)"))
         });
         let id = id.transpose()?;
+        if id.is_some() {
+            caller.allow(&server, &[b"idempotent", b"", b""])?;
+        }
         server.stats.http_requests.fetch_add(1, Ordering::Relaxed);
-        Ok(Self { server, pipeline, level, id })
+        Ok(Self { server, caller, pipeline, level, id })
     }
 
     /// Whether a retry of the request is to find what it did before.
     pub fn may_be_retried(&self) -> bool {
         self.id.is_some()
+    }
+
+    /// Whether whoever asks may carry out an operation on a key.
+    pub fn allow(&self, kind: Kind, request: &KeyRequest) -> Result<(), Problem> {
+        self.caller.allow_key(&self.server, kind, request)
+    }
+
+    /// Whether whoever asks may walk slot by slot.
+    pub fn allow_scan(&self, pattern: Option<&Bytes>, values: bool) -> Result<(), Problem> {
+        self.caller.allow_scan(&self.server, pattern, values)
+    }
+
+    /// Whether whoever asks may walk in order.
+    pub fn allow_range(&self, wanted: &Wanted) -> Result<(), Problem> {
+        self.caller.allow_range(&self.server, wanted)
     }
 
     /// Reads keys: they have no ids.

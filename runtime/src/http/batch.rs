@@ -69,7 +69,7 @@ impl Item {
 /// Serves a batch. What is wrong with one operation is wrong with all: nothing is done then.
 pub async fn serve(State(web): State<Web>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
-    let mut asked = match Asked::new(&web, &parts.headers) {
+    let mut asked = match Asked::new(&web, &parts) {
         Ok(asked) => asked,
         Err(problem) => return problem.into_response(),
     };
@@ -92,7 +92,9 @@ async fn run(asked: &mut Asked, parts: &Parts, body: &[u8]) -> Result<Vec<Value>
     for (at, item) in batch.operations.into_iter().enumerate() {
         let here =
             |problem: Problem| Problem { detail: format!("operation {at}: {}", problem.detail), ..problem };
-        requests.push(item.request().map_err(here)?);
+        let (kind, request) = item.request().map_err(here)?;
+        asked.allow(kind, &request).map_err(here)?;
+        requests.push((kind, request));
     }
     let mut seen = HashSet::new();
     if asked.may_be_retried()

@@ -34,7 +34,7 @@ fn key(path: &str, suffix: &str) -> Result<Bytes, Problem> {
 /// Serves a request for one key.
 pub async fn serve(State(web): State<Web>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
-    let mut asked = match Asked::new(&web, &parts.headers) {
+    let mut asked = match Asked::new(&web, &parts) {
         Ok(asked) => asked,
         Err(problem) => return problem.into_response(),
     };
@@ -68,7 +68,9 @@ async fn ask(asked: &mut Asked, kind: Kind, key: Bytes, op: KeyOp) -> Result<Set
         &op,
         KeyOp::Set { when, .. } | KeyOp::Delete { when, .. } if *when != When::Always
     );
-    let request = vec![KeyRequest { key: key.clone(), op }];
+    let request = KeyRequest { key: key.clone(), op };
+    asked.allow(kind, &request)?;
+    let request = vec![request];
     let mut results = if kind == Kind::Get { asked.read(request).await } else { asked.write(request).await };
     let result = results.pop().unwrap_or(Err(samara_core::base::Failure::Timeout));
     settle(kind, is_conditional, &key, result)

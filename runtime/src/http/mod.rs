@@ -1,5 +1,6 @@
 //! The HTTP port: keys, health, readiness, metrics, and what operators ask.
 
+mod access;
 mod asked;
 mod batch;
 mod keys;
@@ -16,10 +17,10 @@ use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, FromRequest, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, StatusCode, header};
-use axum::middleware::{Next, from_fn};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
-use listener::Bounded;
+use listener::{Bounded, Peer};
 use problem::Problem;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -56,8 +57,10 @@ pub async fn serve(listener: TcpListener, web: Web) {
         .route("/admin/scrub", post(scrub))
         .route("/admin/accept-loss", post(loss::accept))
         .layer(from_fn(same_origin))
-        .with_state(web);
-    let listener = Bounded::new(listener, connections);
+        .layer(from_fn_with_state(web.clone(), access::let_in))
+        .with_state(web)
+        .into_make_service_with_connect_info::<Peer>();
+    let listener = Bounded::new(listener, connections, server.guard.auth_timeout);
     let served = axum::serve(listener, app).with_graceful_shutdown(async move { server.stopped().await });
     if let Err(error) = served.await {
         tracing::error!("the HTTP port has ended: {error}");

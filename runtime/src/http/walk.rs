@@ -29,7 +29,7 @@ type Page = (Vec<(Bytes, Option<Bytes>)>, Option<String>);
 /// Serves a page.
 pub async fn serve(State(web): State<Web>, request: Request) -> Response {
     let (parts, _) = request.into_parts();
-    let mut asked = match Asked::new(&web, &parts.headers) {
+    let mut asked = match Asked::new(&web, &parts) {
         Ok(asked) => asked,
         Err(problem) => return problem.into_response(),
     };
@@ -74,17 +74,10 @@ async fn page(web: &Web, asked: &mut Asked, arguments: &Arguments) -> Result<Pag
     let cursor = arguments.text("cursor")?;
     let reverse = arguments.is_on("reverse")?;
     let (prefix, start, end) = (arguments.bytes("prefix"), arguments.bytes("start"), arguments.bytes("end"));
-    let mut walker =
-        Walker { pipeline: &mut asked.pipeline, level: asked.level, cursors: &web.server.cursors };
-    if !reverse && prefix.is_none() && start.is_none() && end.is_none() {
-        let from = match cursor.as_deref() {
-            None => 0,
-            Some(text) => text.strip_prefix('s').and_then(|text| text.parse().ok()).ok_or_else(bad_cursor)?,
-        };
-        let found = scan::page(&mut walker, from, pattern.as_ref(), limit, values).await;
-        let (next, entries) = found.map_err(Problem::failed)?;
-        let items = entries.into_iter().map(|entry| (entry.key, values.then_some(entry.value))).collect();
-        return Ok((items, (next != 0).then(|| format!("s{next}"))));
+    let is_ordered = reverse || prefix.is_some() || start.is_some() || end.is_some();
+    if !is_ordered {
+        asked.allow_scan(pattern.as_ref(), values)?;
+        return slot_by_slot(web, asked, pattern, cursor.as_deref(), (limit, values)).await;
     }
     let prefix = prefix.unwrap_or_default();
     let low = start.unwrap_or_default().max(prefix.clone());
@@ -99,12 +92,35 @@ async fn page(web: &Web, asked: &mut Asked, arguments: &Arguments) -> Result<Pag
             wanted.low = wanted.low.max(behind(&last));
         }
     }
+    asked.allow_range(&wanted)?;
+    let mut walker =
+        Walker { pipeline: &mut asked.pipeline, level: asked.level, cursors: &web.server.cursors };
     let found = range::find(&mut walker, wanted, limit).await.map_err(Problem::failed)?;
     let more = found.last().filter(|_| found.len() == limit);
     let next = more.map(|(key, _)| format!("k{}", URL_SAFE_NO_PAD.encode(key)));
     let glob = pattern.map(|pattern| Glob::new(&pattern));
     let matching = found.into_iter().filter(|(key, _)| glob.as_ref().is_none_or(|glob| glob.matches(key)));
     Ok((matching.map(|(key, value)| (key, values.then_some(value))).collect(), next))
+}
+
+/// A page of the walk slot by slot: `limit` keys are looked at, with their values if they are wanted.
+async fn slot_by_slot(
+    web: &Web,
+    asked: &mut Asked,
+    pattern: Option<Bytes>,
+    cursor: Option<&str>,
+    (limit, values): (usize, bool),
+) -> Result<Page, Problem> {
+    let from = match cursor {
+        None => 0,
+        Some(text) => text.strip_prefix('s').and_then(|text| text.parse().ok()).ok_or_else(bad_cursor)?,
+    };
+    let mut walker =
+        Walker { pipeline: &mut asked.pipeline, level: asked.level, cursors: &web.server.cursors };
+    let found = scan::page(&mut walker, from, pattern.as_ref(), limit, values).await;
+    let (next, entries) = found.map_err(Problem::failed)?;
+    let items = entries.into_iter().map(|entry| (entry.key, values.then_some(entry.value))).collect();
+    Ok((items, (next != 0).then(|| format!("s{next}"))))
 }
 
 #[cfg(test)]

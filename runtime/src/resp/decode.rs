@@ -14,6 +14,9 @@ pub const ARGUMENT_BYTES_MAX: i64 = 16 * 1024 * 1024 + 1024;
 pub const REQUEST_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Bytes of an inline request or of a length line.
 const LINE_MAX: usize = 64 * 1024;
+/// The same limits before a password has been given, as Valkey's, and of a line.
+const STRANGER_ARGUMENTS_MAX: i64 = 10;
+const STRANGER_BYTES_MAX: i64 = 16 * 1024;
 /// A receive buffer larger than this is given back when it has been emptied.
 const BUFFER_KEPT: usize = 64 * 1024;
 
@@ -37,6 +40,8 @@ pub struct Decoder {
     /// The arguments of an inline request, without quotes.
     inline: Vec<u8>,
     is_inline: bool,
+    /// No password has been given: the next request is to be small.
+    is_stranger: bool,
 }
 
 impl Decoder {
@@ -77,6 +82,15 @@ impl Decoder {
         }
     }
 
+    /// Whether the next request comes from somebody who has not given a password yet.
+    pub fn set_stranger(&mut self, is_stranger: bool) {
+        self.is_stranger = is_stranger;
+    }
+
+    fn line_max(&self) -> usize {
+        if self.is_stranger { STRANGER_BYTES_MAX as usize } else { LINE_MAX }
+    }
+
     /// The request that `advance` has found.
     pub fn args<'a>(&'a self, buffer: &'a BytesMut) -> Args<'a> {
         Args::new(if self.is_inline { &self.inline } else { buffer }, &self.ranges)
@@ -105,6 +119,9 @@ impl Decoder {
             return Ok(None);
         };
         match parse_integer(&buffer[line]) {
+            Some(count) if self.is_stranger && count > STRANGER_ARGUMENTS_MAX => {
+                broken("unauthenticated multibulk length")
+            }
             Some(count) if count <= ARGUMENTS_MAX => Ok(Some(count)),
             _ => broken("invalid multibulk length"),
         }
@@ -113,8 +130,8 @@ impl Decoder {
     /// What follows the type byte up to the end of its line, which has been passed.
     fn line(&mut self, buffer: &[u8], too_long: &str) -> Result<Option<Range<usize>>, ProtocolError> {
         let rest = &buffer[self.at..];
-        let Some(end) = memchr(b'\r', &rest[..rest.len().min(LINE_MAX + 1)]) else {
-            return if rest.len() > LINE_MAX { broken(too_long) } else { Ok(None) };
+        let Some(end) = memchr(b'\r', &rest[..rest.len().min(self.line_max() + 1)]) else {
+            return if rest.len() > self.line_max() { broken(too_long) } else { Ok(None) };
         };
         // The byte after the return is taken for a newline, whatever it is.
         if end + 2 > rest.len() {
@@ -135,6 +152,9 @@ impl Decoder {
             return broken([&b"expected '$', got '"[..], &[buffer[start]], b"'"].concat());
         }
         let len = match parse_integer(&buffer[line]) {
+            Some(len) if self.is_stranger && len > STRANGER_BYTES_MAX => {
+                return broken("unauthenticated bulk length");
+            }
             Some(len) if (0..=ARGUMENT_BYTES_MAX).contains(&len) => len as usize,
             _ => return broken("invalid bulk length"),
         };
@@ -153,8 +173,8 @@ impl Decoder {
     /// A request in one line of words; `Some(false)` if the line was empty.
     fn inline_request(&mut self, buffer: &[u8]) -> Result<Option<bool>, ProtocolError> {
         let rest = &buffer[self.at..];
-        let Some(end) = memchr(b'\n', &rest[..rest.len().min(LINE_MAX + 1)]) else {
-            return if rest.len() > LINE_MAX { broken("too big inline request") } else { Ok(None) };
+        let Some(end) = memchr(b'\n', &rest[..rest.len().min(self.line_max() + 1)]) else {
+            return if rest.len() > self.line_max() { broken("too big inline request") } else { Ok(None) };
         };
         let line = rest[..end].strip_suffix(b"\r").unwrap_or(&rest[..end]);
         if inline::split(line, &mut self.inline, &mut self.ranges).is_none() {
@@ -234,6 +254,35 @@ mod tests {
         let mut buffer = BytesMut::from(&b"*1000000\r\n$16000000\r\nab"[..]);
         assert_eq!(decoder.advance(&mut buffer), Ok(false));
         assert!(buffer.capacity() < 1024 && decoder.ranges.capacity() < 16);
+    }
+
+    #[test]
+    fn a_stranger_sends_small_requests_only() {
+        let said = |input: &[u8]| {
+            let mut decoder = Decoder::default();
+            decoder.set_stranger(true);
+            decoder
+                .advance(&mut BytesMut::from(input))
+                .map_err(|error| String::from_utf8_lossy(&error.0).into_owned())
+        };
+        let line = vec![b'a'; 16 * 1024 + 1];
+        let table: [(&[u8], Result<bool, &str>); 7] = [
+            (b"*10\r\n$16384\r\n", Ok(false)),
+            (b"*11\r\n", Err("unauthenticated multibulk length")),
+            (b"*99999999\r\n", Err("unauthenticated multibulk length")),
+            (b"*1\r\n$16385\r\n", Err("unauthenticated bulk length")),
+            (b"*1\r\n$99999999999\r\n", Err("unauthenticated bulk length")),
+            (b"AUTH x\r\n", Ok(true)),
+            (&line, Err("too big inline request")),
+        ];
+        for (input, expected) in table {
+            assert_eq!(
+                said(input),
+                expected.map_err(str::to_string),
+                "{}",
+                input[..input.len().min(30)].escape_ascii()
+            );
+        }
     }
 
     #[test]

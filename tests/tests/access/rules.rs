@@ -1,11 +1,9 @@
-//! Users, passwords and permissions over real connections.
+//! What users may do, over connections to a cluster.
 
-mod support;
-
+use crate::support::{Cluster, wait_for};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
-use support::{Cluster, wait_for};
 
 /// A connection on which replies come one after the other.
 struct Wire(BufReader<TcpStream>);
@@ -17,15 +15,13 @@ impl Wire {
         Self(BufReader::new(stream))
     }
 
-    fn send(&mut self, line: &str) {
-        let mut request = String::new();
-        for words in line.split('\n').map(|line| line.split(' ').collect::<Vec<_>>()) {
-            request += &format!("*{}\r\n", words.len());
-            for word in words {
-                request += &format!("${}\r\n{word}\r\n", word.len());
-            }
+    fn send(&mut self, lines: &str) {
+        let bulk = |word: &str| format!("${}\r\n{word}\r\n", word.len());
+        for line in lines.split('\n') {
+            let words: Vec<String> = line.split(' ').map(bulk).collect();
+            let request = format!("*{}\r\n{}", words.len(), words.concat());
+            self.0.get_mut().write_all(request.as_bytes()).expect("sent");
         }
-        self.0.get_mut().write_all(request.as_bytes()).expect("sent");
     }
 
     /// The next reply, on one line; `None` if the connection has ended.

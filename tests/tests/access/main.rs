@@ -1,0 +1,6 @@
+//! Users, passwords and permissions over real connections.
+
+mod entrance;
+mod rules;
+#[path = "../support/mod.rs"]
+mod support;
