@@ -5,7 +5,8 @@
 mod differential_table;
 mod support;
 
-use differential_table::{APPROXIMATE, COMMANDS, DIFFERENT, FAMILIES, RAW};
+use differential_table::{ACL, APPROXIMATE, COMMANDS, DIFFERENT, FAMILIES, RAW};
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::process::{Child, Command, Stdio};
@@ -161,6 +162,92 @@ fn compare_commands(ours: u16, theirs: u16, version: &str, complaints: &mut Vec<
         }
     }
     lines.len()
+}
+
+/// A reply with refusals as Valkey 8 words them, and without the length of a string, which goes with the words.
+fn as_valkey_8(reply: &[u8]) -> String {
+    let text = String::from_utf8_lossy(reply).into_owned();
+    let text = match text.split_once("\r\n") {
+        Some((head, rest)) if head.starts_with('$') => rest.to_string(),
+        _ => text,
+    };
+    text.replace("This user has no", "User u has no")
+        .replace(
+            "this user has no permissions to access one of the keys used as arguments",
+            "No permissions to access a key",
+        )
+        .replace("this user has no", "User u has no")
+}
+
+/// Users and rules, and what COMMAND says of the categories of each command.
+fn compare_access(ours: u16, theirs: u16, version: &str, complaints: &mut Vec<String>) -> usize {
+    let (mut mine, mut other) = (Wire::open(ours), Wire::open(theirs));
+    for wire in [&mut mine, &mut other] {
+        wire.ask(&words(&format!("HELLO {version}")));
+        wire.ask(&words("FLUSHALL"));
+    }
+    for line in ACL {
+        let [mine, their] =
+            [mine.ask(&words(line)), other.ask(&words(line))].map(|reply| as_valkey_8(&reply));
+        if mine != their {
+            complaints.push(format!("RESP{version} {line}: ours {mine:?}, Redis {their:?}"));
+        }
+    }
+    let told = |port: u16| -> BTreeMap<String, Vec<String>> {
+        let mut connection = support::connect(port).expect("the server is up");
+        let commands =
+            redis::cmd("COMMAND").query::<Vec<redis::Value>>(&mut connection).expect("all commands");
+        let mut told = BTreeMap::new();
+        for command in &commands {
+            categories(command, &mut told);
+        }
+        told
+    };
+    let (mine, their) = (told(ours), told(theirs));
+    let common: Vec<_> = mine.iter().filter_map(|(name, of)| Some((name, of, their.get(name)?))).collect();
+    assert!(common.len() > 100, "only {} commands are told by both", common.len());
+    for (name, mine, their) in &common {
+        if mine != their {
+            complaints.push(format!("categories of {name}: ours {mine:?}, Redis {their:?}"));
+        }
+    }
+    ACL.len() + common.len()
+}
+
+/// Notes the categories of what COMMAND says of a command, and of its subcommands.
+fn categories(command: &redis::Value, told: &mut BTreeMap<String, Vec<String>>) {
+    let text = |value: &redis::Value| match value {
+        redis::Value::BulkString(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+        redis::Value::SimpleString(text) => text.clone(),
+        other => panic!("no text: {other:?}"),
+    };
+    let redis::Value::Array(parts) = command else { panic!("no command: {command:?}") };
+    let (redis::Value::Array(of) | redis::Value::Set(of)) = &parts[6] else { panic!("{:?}", parts[6]) };
+    let mut of: Vec<String> = of.iter().map(text).collect();
+    of.sort();
+    told.insert(text(&parts[0]), of);
+    if let redis::Value::Array(subs) = &parts[9] {
+        for sub in subs {
+            categories(sub, told);
+        }
+    }
+}
+
+#[test]
+fn users_and_rules_are_those_of_redis() {
+    let Some(redis) = Redis::start() else {
+        assert!(std::env::var("CI").is_err(), "redis-server is not installed: apt-get install redis-server");
+        println!("SKIPPED: redis-server is not installed (apt-get install redis-server)");
+        return;
+    };
+    let cluster = Cluster::start("differential-access");
+    let mut complaints = Vec::new();
+    let mut count = 0;
+    for (version, node) in [("2", 0), ("3", 1)] {
+        count += compare_access(cluster.clients[node], redis.port, version, &mut complaints);
+    }
+    println!("{count} replies compared");
+    assert!(complaints.is_empty(), "{} differ:\n{}", complaints.len(), complaints.join("\n"));
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! What is sent to both servers.
 
+mod acl;
 mod families;
 mod raw;
 
+pub use acl::ACL;
 pub use families::FAMILIES;
 pub use raw::RAW;
 
