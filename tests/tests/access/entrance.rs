@@ -127,7 +127,7 @@ fn users_come_from_a_file_and_go_back_to_it() {
 #[test]
 fn strangers_are_kept_short() {
     let mut node = Node::new("entrance-strangers");
-    node.start(&["--requirepass", "hunter2", "--auth-timeout", "2"], &[]);
+    node.start(&["--requirepass", "hunter2", "--auth-timeout", "3600"], &[]);
     let many = format!("*11\r\n{}", "$1\r\na\r\n".repeat(11));
     let long = format!("*2\r\n$4\r\nAUTH\r\n$16385\r\n{}\r\n", "x".repeat(16_385));
     let line = "x".repeat(16_385);
@@ -166,7 +166,12 @@ fn strangers_are_kept_short() {
         |name: &str| metrics.lines().find(|line| line.starts_with(name)).unwrap_or("none").to_string();
     assert_eq!(metric("samara_slow_clients_closed_total"), "samara_slow_clients_closed_total 1", "{metrics}");
     drop(deaf.read(&mut [0]));
+}
 
+#[test]
+fn strangers_have_little_time() {
+    let mut node = Node::new("entrance-time");
+    node.start(&["--requirepass", "hunter2", "--auth-timeout", "2"], &[]);
     // One that says no password is closed; one that has said it stays, though it came first.
     let mut known = node.wire();
     known.get_mut().write_all(b"AUTH hunter2\r\n").expect("sent");

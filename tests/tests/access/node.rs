@@ -18,6 +18,8 @@ pub struct Node {
 
 impl Node {
     pub fn new(name: &str) -> Self {
+        // Built before ports are chosen: they are free now, not in a minute.
+        binary();
         Self { scratch: Scratch::new(name), ports: free_ports(3), host: "127.0.0.1", process: None }
     }
 
@@ -44,6 +46,8 @@ impl Node {
         let child = self.command(flags, environment).stderr(log).spawn();
         self.process = Some(child.expect("the node starts"));
         wait_for("a node to be ready", || (self.http("GET", "/readyz", &[], "").0 == 200).then_some(()));
+        let ended = self.process.as_mut().and_then(|child| child.try_wait().expect("the process is ours"));
+        assert!(ended.is_none(), "the node has ended: {}", self.log());
     }
 
     pub fn log(&self) -> String {
