@@ -372,6 +372,55 @@ fn long_workload() -> impl Strategy<Value = Workload> {
     )
 }
 
+/// What was known when so many operations had returned.
+fn prefix(history: &History, count: usize) -> History {
+    let known = |operation: &&Operation| operation.outcome != Outcome::Unknown;
+    let mut returns: Vec<u64> =
+        history.operations.iter().filter(known).map(|operation| operation.ret).collect();
+    returns.sort_unstable();
+    let Some(end) = count.checked_sub(1).map(|last| returns[last]) else { return History::default() };
+    let called = history.operations.iter().filter(|operation| operation.call <= end);
+    let operations = called.map(|operation| {
+        let known = operation.outcome != Outcome::Unknown && operation.ret <= end;
+        let outcome = if known { operation.outcome.clone() } else { Outcome::Unknown };
+        Operation { outcome, ..operation.clone() }
+    });
+    History { operations: operations.collect() }
+}
+
+#[test]
+fn what_was_decided_of_an_undecided_history_has_an_order() {
+    let (mut undecided, mut decided) = (0, 0);
+    for seed in 0..60 {
+        let workload = Workload {
+            seed,
+            operations: 400,
+            clients: 12,
+            written: Written::Pool(3),
+            mix: Mix { get: 3, put: 2, delete: 1, cas: 3, incr: 0 },
+            unknown_per_mille: 60,
+            ..Workload::default()
+        };
+        let recording = generate(&workload);
+        let few = Options { steps_max: 40 + seed * 20, ..Options::default() };
+        let report = check_recording(&recording, &few, &Limits::default());
+        let Some(key) = report.undecided.first() else { continue };
+        undecided += 1;
+        decided += key.decided;
+        let prefix = prefix(&recording.history(), key.decided);
+        assert_eq!(
+            word(&check(&prefix, &Options::default())),
+            "holds",
+            "seed {seed}: {} operations",
+            key.decided
+        );
+    }
+    assert!(
+        undecided > 10 && decided > 10 * undecided,
+        "{undecided} undecided, {decided} operations decided"
+    );
+}
+
 proptest! {
     #![proptest_config(cases(3_000))]
 

@@ -32,19 +32,20 @@ enum Turn {
 }
 
 impl<const W: usize> Search<'_, W> {
-    /// Searches with one width. `Err`: undecided from this event on.
+    /// Searches with one width. `Err`: undecided; an order of all that returned before this event was found.
     pub(super) fn run(mut self, events: usize, budget: &mut Budget) -> Result<Found, usize> {
         for event in 0..events {
             match self.turn(event, budget) {
                 Turn::Go => {}
                 Turn::Found(found) => return Ok(found),
-                Turn::Empty | Turn::Spent => return Err(self.incomplete.unwrap_or(event)),
+                Turn::Empty | Turn::Spent => return Err(event),
             }
         }
         Ok(self.order())
     }
 
-    /// Searches narrowly and goes back where it gets stuck. `Err`: undecided from about the first event on, and stuck at the second.
+    /// Searches narrowly and goes back where it gets stuck. `Err`: undecided; an order of all that returned before the first event was found, and it is
+    /// stuck at the second.
     pub(super) fn beam(
         mut self,
         events: usize,
@@ -71,20 +72,20 @@ impl<const W: usize> Search<'_, W> {
             match self.turn(event, budget) {
                 Turn::Go => event += 1,
                 Turn::Found(found) => return Ok(found),
-                Turn::Spent => return Err((self.incomplete.unwrap_or(event), event)),
+                Turn::Spent => return Err((event.max(trouble), event)),
                 Turn::Empty => {
                     level = if event > calm { 1 } else { level + 1 };
-                    if level == WIDTHS.len() || WIDTHS[level] > widest {
-                        return Err((self.incomplete.unwrap_or(event), event));
-                    }
                     trouble = event.max(trouble);
+                    if level == WIDTHS.len() || WIDTHS[level] > widest {
+                        return Err((trouble, event));
+                    }
                     calm = trouble + BACK[level] / 2;
                     let target = event.saturating_sub(BACK[level]);
                     while checkpoints.len() > 1 && checkpoints.last().is_some_and(|last| last.event > target)
                     {
                         checkpoints.pop();
                     }
-                    let Some(checkpoint) = checkpoints.pop() else { return Err((event, event)) };
+                    let Some(checkpoint) = checkpoints.pop() else { return Err((trouble, event)) };
                     self.rewind(event, &checkpoint);
                     event = checkpoint.event;
                 }
