@@ -30,12 +30,14 @@ const ATTEMPTS_MAX: usize = 100;
 /// Searches a key. `again`: a smaller budget did not suffice.
 pub(crate) fn search(kernel: &Kernel, again: bool, budget: &mut Budget) -> Searched {
     let mut narrowed = kernel.clone();
+    let mut furthest = 0;
     if again || kernel.events.len() <= NARROWED_AT_ONCE {
         if let Err(at) = narrow(&mut narrowed) {
             return Searched::Stuck(at);
         }
-        if attempts(&narrowed, budget) {
-            return Searched::Holds;
+        match attempts(&narrowed, budget) {
+            None => return Searched::Holds,
+            Some(time) => furthest = time,
         }
     }
     let slots = Slots::new(&narrowed);
@@ -44,26 +46,27 @@ pub(crate) fn search(kernel: &Kernel, again: bool, budget: &mut Budget) -> Searc
         Found::Order(_) => Searched::Holds,
         Found::Stuck(at, _) => Searched::Stuck(at),
         Found::Spent(event) => {
-            let time = narrowed.events.get(event).map_or(NEVER, |code| narrowed.time(*code));
+            let time = narrowed.events.get(event).map_or(NEVER, |code| narrowed.time(*code)).max(furthest);
             Searched::Spent(kernel.ops.iter().filter(|op| op.ret < time).count())
         }
     }
 }
 
-/// Whether an order is found with few operations of unknown outcome, for half of the budget.
-fn attempts(all: &Kernel, budget: &mut Budget) -> bool {
+/// Looks for an order with few operations of unknown outcome, for half of the budget. `None`: one is found; else up to which time one was.
+fn attempts(all: &Kernel, budget: &mut Budget) -> Option<u64> {
     let mut let_in: Vec<bool> = all.ops.iter().map(|op| !op.is_unknown()).collect();
     if all.expiring || all.computed || let_in.iter().all(|known| *known) {
-        return false;
+        return Some(0);
     }
     let mut part = Budget { steps: budget.steps / 2, ..budget.clone() };
     let before = part.steps;
-    let (mut found, mut width) = (false, WIDTHS[0]);
+    let (mut furthest, mut width) = (Some(0), WIDTHS[0]);
     for _ in 0..ATTEMPTS_MAX {
-        let Some(trouble) = attempt(all, &let_in, width, &mut part) else {
-            found = true;
+        let Some((trouble, time)) = attempt(all, &let_in, width, &mut part) else {
+            furthest = None;
             break;
         };
+        furthest = furthest.max(Some(time));
         if part.steps == 0 {
             break;
         }
@@ -73,26 +76,28 @@ fn attempts(all: &Kernel, budget: &mut Budget) -> bool {
         }
     }
     budget.steps -= before - part.steps;
-    found
+    furthest
 }
 
-/// Searches with those that are let in; the operation at which it fails.
-fn attempt(all: &Kernel, let_in: &[bool], width: usize, budget: &mut Budget) -> Option<u32> {
+/// Searches with those that are let in; the operation at which it fails, and up to which time an order was found.
+fn attempt(all: &Kernel, let_in: &[bool], width: usize, budget: &mut Budget) -> Option<(u32, u64)> {
     let mut kernel = all.clone();
     let places: Vec<u32> = (0..all.ops.len() as u32).filter(|at| let_in[*at as usize]).collect();
     kernel.ops = places.iter().map(|at| all.ops[*at as usize]).collect();
-    let trouble = if let Err(at) = narrow(&mut kernel) {
-        at
+    let (trouble, time) = if let Err(at) = narrow(&mut kernel) {
+        (at, 0)
     } else {
         let slots = Slots::new(&kernel);
         let events = kernel.events.len();
         match frontier::search(&mut kernel, &slots, events, Want::Attempt(width), budget) {
             Found::Order(_) => return None,
-            Found::Stuck(at, _) => at,
-            Found::Spent(event) => kernel.events.get(event).map_or(0, |code| code >> 1),
+            Found::Stuck(at, _) => (at, kernel.ops[at as usize].ret),
+            Found::Spent(event) => {
+                kernel.events.get(event).map_or((0, 0), |code| (code >> 1, kernel.time(*code)))
+            }
         }
     };
-    Some(places[trouble as usize])
+    Some((places[trouble as usize], time))
 }
 
 /// Lets those in that can set what the operation demands; if they are in already, those that can set what others demand at

@@ -24,7 +24,7 @@ pub(crate) fn explain(
     let slots = &Slots::new(kernel);
     let mut prefix = Vec::new();
     let mut stuck = violation.stuck;
-    budget.steps = budget.steps.max(EXPLAIN_STEPS).max(kernel.ops.len() as u64);
+    budget.steps = budget.steps.max(EXPLAIN_STEPS);
     let mut longest = budget.clone();
     let conflict = violation.conflict.as_deref().unwrap_or_default();
     if let Some(first) = stuck.or(conflict.iter().copied().max_by_key(|at| slots.ret[*at as usize])) {
@@ -77,5 +77,5 @@ fn with_witnesses(kernel: &Kernel, conflict: &[u32]) -> Vec<u32> {
     all
 }
 
-/// Steps that an explanation gets at least, and one for each operation: about what zones cost.
+/// Steps that an explanation gets at least.
 const EXPLAIN_STEPS: u64 = 20_000;
