@@ -182,7 +182,11 @@ fn a_node_whose_disk_hangs_steps_aside_and_comes_back_with_it() {
     machine.ping();
     assert_eq!(machine.answered_pings(), 1, "a sound node answers heartbeats");
     machine.hang();
-    machine.pass(SLOW_MS / 2);
+    machine.pass(SLOW_MS / 8);
+    let is_slow = |machine: &Machine| machine.node.status(machine.now().mono).is_disk_slow;
+    assert!(!is_slow(&machine), "an eighth is nothing to speak of");
+    machine.pass(SLOW_MS * 3 / 8);
+    assert!(is_slow(&machine), "it is told before anything comes of it");
     assert!(!machine.node.is_aside(), "a short wait is no reason");
     machine.pass(SLOW_MS);
     assert!(machine.node.is_aside());
@@ -208,6 +212,10 @@ fn a_node_whose_disk_hangs_steps_aside_and_comes_back_with_it() {
     machine.pass(10);
     machine.input(Input::Timeout);
     assert!(!machine.node.is_aside(), "the disk answers again");
+    assert!(is_slow(&machine), "it was slow a moment ago");
+    machine.pass(11_000);
+    assert!(!is_slow(&machine), "it has not been slow for a while");
+    assert_eq!(machine.fatal(), None);
     machine.said.clear();
     machine.ping();
     assert_eq!((machine.answered_pings(), machine.fatal()), (1, None));

@@ -36,7 +36,7 @@ impl Target {
 
 /// Asks a node. The answer's status and body, or why there is none.
 fn ask(node: &Target, method: &str, path: &str) -> Result<(u16, String), String> {
-    let address = &node.address;
+    let address = host_and_port(&node.address);
     let failed = |error: std::io::Error| {
         format!("{address}: no node answers: {error}; give the HTTP address of a running node by --addr")
     };
@@ -54,6 +54,11 @@ fn ask(node: &Target, method: &str, path: &str) -> Result<(u16, String), String>
     stream.take(ANSWER_MAX).read_to_end(&mut answer).map_err(failed)?;
     parse(&answer)
         .ok_or_else(|| format!("{address}: the answer is not HTTP: is this the HTTP port of a node?"))
+}
+
+/// An address as it is pasted from a browser is meant well.
+fn host_and_port(address: &str) -> &str {
+    address.strip_prefix("http://").unwrap_or(address).trim_end_matches('/')
 }
 
 /// Status and body of an answer whose length is known: the node sends no chunks.
@@ -95,7 +100,11 @@ pub fn scrub(node: &Target, json: bool, wait: bool) -> Result<(String, bool), St
         show_progress(&now);
     }
     let is_damaged = shards(&now).any(|shard| number(&shard["damaged_blocks"]) > 0);
-    Ok((if json { format!("{now}\n") } else { text(&now) }, is_damaged))
+    if json {
+        return Ok((format!("{now}\n"), is_damaged));
+    }
+    let begun = "a scrub of every shard has been started: samara admin status tells how far it is\n";
+    Ok((if wait { text(&now) } else { text(&now) + begun }, is_damaged))
 }
 
 /// What is suspect in these slots is given up as far as it is lost; goes on until nothing of it is suspect any more.
@@ -204,6 +213,13 @@ fn write_shard(text: &mut String, shard: &Value) {
             "  has stepped aside: the disk has not ended an operation on {file} (to {what}) for {ms} ms"
         );
     }
+    if shard["disk_slow"] == true && shard["aside"] != true {
+        let _written =
+            writeln!(text, "  the disk is slow: an operation took long within the last ten seconds");
+    }
+    if shard["disk_full"] == true {
+        let _written = writeln!(text, "  the disk is full: no new values are taken until there is space");
+    }
     let running = if scrub["running"] == true {
         format!("a round is under way: {} of {} bytes", scrub["read_bytes"], scrub["of_bytes"])
     } else {
@@ -254,6 +270,13 @@ mod tests {
         };
         assert!(has_ended(&status(1, 1), &status(2, 3)));
         assert!(!has_ended(&status(1, 1), &status(2, 1)));
+    }
+
+    #[test]
+    fn addresses_are_taken_as_people_paste_them() {
+        for address in ["http://a:8379/", "http://a:8379", "a:8379/", "a:8379"] {
+            assert_eq!(host_and_port(address), "a:8379");
+        }
     }
 
     #[test]

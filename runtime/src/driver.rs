@@ -1,14 +1,14 @@
 //! One driver per shard: it owns the core's `Node`, feeds it what has come, and carries out what it asks for.
 
 use crate::disk::Disk;
-use crate::gauges::Told;
+use crate::gauges::{Told, Trouble};
 use crate::inbox::{Batch, Outlet, Shard};
 use crate::peers::Peers;
 use crate::stats::Stats;
 use samara_core::base::limits::REQUEST_DEADLINE_MS;
 use samara_core::base::{Instant, Now, WallTime};
 use samara_core::io::{Input, Outbox, Output, Tag};
-use samara_core::node::{Node, NodeOptions};
+use samara_core::node::{Node, NodeOptions, Status};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -194,26 +194,47 @@ impl<D: Disk> Driver<D> {
         self.told = now + TELL_EVERY;
         self.stats.tell(self.shard, self.node.counters().iter().collect());
         let status = self.node.status(self.now().mono);
-        let (is_aside, wait) = (status.is_aside, status.disk_wait);
-        let told = Told { status, step_max_us: self.longest_step.as_micros() as u64 };
-        if self.stats.gauges.tell(self.shard, told) {
-            match wait.filter(|_| is_aside) {
-                Some(wait) => tracing::warn!(
-                    "shard {}: the disk has not ended an operation on {} (to {}) for {} ms; the shard steps aside until it does",
-                    self.shard,
-                    wait.file,
-                    wait.what,
-                    wait.for_ms
-                ),
-                None => {
-                    tracing::info!(
-                        "shard {}: the disk answers again; the shard takes part again",
-                        self.shard
-                    );
-                }
-            }
+        let lines = changes(&status, self.stats.gauges.disk_trouble(self.shard));
+        for line in lines {
+            tracing::warn!("shard {}: {line}", self.shard);
         }
+        let told = Told { status, step_max_us: self.longest_step.as_micros() as u64 };
+        self.stats.gauges.tell(self.shard, told);
         self.stats.tell_held_back(self.shard, self.node.held_back());
         self.stats.tell_suspects(self.shard, self.node.suspect_probe());
     }
+}
+
+/// What an operator should hear of the disk, now that a shard says so of itself and said that before.
+fn changes(status: &Status, before: Trouble) -> Vec<String> {
+    let now = Trouble::of(status);
+    let wait = status.disk_wait.map_or_else(
+        || "an operation".to_string(),
+        |wait| format!("an operation on {} (to {}) for {} ms", wait.file, wait.what, wait.for_ms),
+    );
+    let mut lines = Vec::new();
+    match (before.is_aside, now.is_aside) {
+        (false, true) => {
+            lines.push(format!("the disk has not ended {wait}; the shard steps aside until it does"));
+        }
+        (true, false) => lines.push("the disk answers again; the shard takes part again".into()),
+        _ => {}
+    }
+    match (before.is_slow, now.is_slow) {
+        (false, true) if !now.is_aside => lines.push(match status.disk_wait {
+            Some(_) => format!("the disk is slow: it has not ended {wait}"),
+            None => "the disk is slow: an operation took long".into(),
+        }),
+        (true, false) => lines.push("the disk is no longer slow".into()),
+        _ => {}
+    }
+    match (before.is_full, now.is_full) {
+        (false, true) => lines.push(
+            "the disk is full, or has no room for the reserve: new values are refused until there is space; reads and deletes go on"
+                .into(),
+        ),
+        (true, false) => lines.push("the disk has space again; new values are taken again".into()),
+        _ => {}
+    }
+    lines
 }

@@ -16,6 +16,25 @@ pub struct Told {
     pub step_max_us: u64,
 }
 
+/// What is wrong with a shard's disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Trouble {
+    /// It does not answer, and the shard takes no part.
+    pub is_aside: bool,
+    /// It takes long.
+    pub is_slow: bool,
+    /// It is full.
+    pub is_full: bool,
+}
+
+impl Trouble {
+    /// What is wrong now.
+    pub fn of(status: &Status) -> Self {
+        let Status { is_aside, is_disk_slow, is_disk_full, .. } = *status;
+        Self { is_aside, is_slow: is_disk_slow, is_full: is_disk_full }
+    }
+}
+
 /// All shards of a node.
 #[derive(Debug, Default)]
 pub struct Gauges {
@@ -38,6 +57,10 @@ struct ShardStatus {
     phase: &'static str,
     /// The disk does not answer, and the shard takes no part until it does.
     aside: bool,
+    /// The disk takes long for what is asked of it.
+    disk_slow: bool,
+    /// The disk is full: no new values are taken.
+    disk_full: bool,
     disk_wait: Option<DiskWait>,
     tables: u64,
     table_bytes: u64,
@@ -97,7 +120,8 @@ struct Damage {
 
 impl ShardStatus {
     fn new(shard: u16, told: &Told) -> Self {
-        let Status { phase, is_aside, disk_wait, suspect, suspect_slots, store } = &told.status;
+        let Status { phase, is_aside, is_disk_slow, is_disk_full, disk_wait, suspect, suspect_slots, store } =
+            &told.status;
         let level = |(tables, bytes): &(usize, u64)| Level { tables: *tables, bytes: *bytes };
         let damage = |damage: &samara_core::store::Damage| Damage {
             file: damage.file.to_string(),
@@ -109,6 +133,8 @@ impl ShardStatus {
             shard,
             phase,
             aside: *is_aside,
+            disk_slow: *is_disk_slow,
+            disk_full: *is_disk_full,
             disk_wait: disk_wait.map(|wait| DiskWait {
                 file: wait.file.to_string(),
                 what: wait.what,
@@ -145,13 +171,17 @@ impl Gauges {
         self.shards.lock().map(|shards| shards.clone()).unwrap_or_default()
     }
 
-    /// A driver tells its shard. Whether the shard has stepped aside, or back, since the last time.
-    pub fn tell(&self, shard: u16, told: Told) -> bool {
-        let is_aside = told.status.is_aside;
-        let Ok(mut shards) = self.shards.lock() else {
-            return false;
-        };
-        shards.insert(shard, told).is_some_and(|before| before.status.is_aside != is_aside)
+    /// A driver tells its shard.
+    pub fn tell(&self, shard: u16, told: Told) {
+        if let Ok(mut shards) = self.shards.lock() {
+            shards.insert(shard, told);
+        }
+    }
+
+    /// What a shard last said of its disk.
+    pub fn disk_trouble(&self, shard: u16) -> Trouble {
+        let told = self.shards.lock().ok();
+        told.and_then(|shards| shards.get(&shard).map(|told| Trouble::of(&told.status))).unwrap_or_default()
     }
 
     /// The node, for operators.
@@ -217,6 +247,16 @@ fn write_shards(text: &mut String, shards: &BTreeMap<u16, Told>) -> std::fmt::Re
             "Longest time that writes waited for memory, the log's next segment or compaction.",
         ),
         ("disk_oldest_operation_seconds", wait_ms as f64 / 1e3, "Age of the oldest disk operation."),
+        (
+            "disk_slow",
+            sum(|told| told.status.is_disk_slow.into()) as f64,
+            "Shards whose disk took long for an operation within the last ten seconds.",
+        ),
+        (
+            "disk_full",
+            sum(|told| told.status.is_disk_full.into()) as f64,
+            "Shards that take no new values because their disk is full.",
+        ),
         ("disk_aside", sum(|told| told.status.is_aside.into()) as f64, "Shards whose disk does not answer."),
         (
             "damaged_blocks",

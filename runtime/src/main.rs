@@ -135,11 +135,14 @@ fn main() -> ExitCode {
 fn in_one_line(error: &clap::Error) -> String {
     let text = error.render().to_string();
     let lines = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
-    let words: Vec<&str> = lines.filter(|line| !line.is_empty()).collect();
+    let is_said = |line: &&str| !line.is_empty() && !line.starts_with("For more information");
+    let words: Vec<&str> = lines.filter(is_said).collect();
     let what = words.join(" ");
     let what = what.strip_prefix("error: ").unwrap_or(&what);
     let what = if what.is_empty() || what.starts_with("A replicated") {
         "give dev, node, bench, verify or admin"
+    } else if error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        "admin: give status or scrub"
     } else {
         what
     };

@@ -90,7 +90,7 @@ pub fn verify(path: &Path) -> Result<Report, String> {
         owners.push((directory.path.clone(), owner));
         shards.push(report);
     }
-    let missing = missing_shards(&owners);
+    let missing = missing_shards(path, &owners);
     let damage = missing.len() as u64
         + shards.iter().map(|shard| shard.damage.len() as u64 + shard.omitted).sum::<u64>();
     Ok(Report { verdict: if damage == 0 { "clean" } else { "damaged" }, damage, shards, missing })
@@ -124,10 +124,10 @@ fn number_of(path: &Path) -> Option<u16> {
     path.file_name()?.to_str()?.strip_prefix("shard-")?.parse().ok()
 }
 
-/// Shards of a node that are not beside the others.
-fn missing_shards(owners: &[(PathBuf, Option<Owner>)]) -> Vec<String> {
+/// Shards of a node that are not beside the others, where their folder was to be looked at.
+fn missing_shards(asked: &Path, owners: &[(PathBuf, Option<Owner>)]) -> Vec<String> {
     let mut missing = Vec::new();
-    for (path, owner) in owners {
+    for (path, owner) in owners.iter().filter(|(path, _)| path != asked) {
         let (Some(owner), Some(parent), Some(_)) = (owner, path.parent(), number_of(path)) else {
             continue;
         };
@@ -152,12 +152,35 @@ impl Directory {
             Err(error) => return Err(format!("{name}/lock: {error}")),
         };
         match lock.as_ref().map(File::try_lock_shared) {
-            None | Some(Ok(())) => Ok(Self { path: path.to_owned(), open: None, _lock: lock }),
+            None | Some(Ok(())) => {
+                let directory = Self { path: path.to_owned(), open: None, _lock: lock };
+                directory.check_permissions()?;
+                Ok(directory)
+            }
             Some(Err(TryLockError::WouldBlock)) => Err(format!(
                 "{name}: a node uses this directory; stop it first, or ask it by samara admin scrub"
             )),
             Some(Err(TryLockError::Error(error))) => Err(format!("{name}/lock: {error}")),
         }
+    }
+
+    /// What the user may not read is no damage.
+    fn check_permissions(&self) -> Result<(), String> {
+        let name = self.path.display();
+        for entry in std::fs::read_dir(&self.path).map_err(|error| format!("{name}: {error}"))?.flatten() {
+            let is_ours = entry.file_name().to_str().and_then(FileName::parse).is_some();
+            match File::open(entry.path()) {
+                Err(error) if is_ours && error.kind() == io::ErrorKind::PermissionDenied => {
+                    let file = entry.path();
+                    return Err(format!(
+                        "{}: {error}; verify as the user that runs the node",
+                        file.display()
+                    ));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     fn verify(&mut self) -> (ShardReport, Option<Owner>) {
@@ -280,6 +303,10 @@ impl Progress {
     }
 }
 
+fn several(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
 fn amount(bytes: u64) -> String {
     match bytes {
         0..10_000 => format!("{bytes} B"),
@@ -300,8 +327,13 @@ impl Report {
         }
         let (verdict, count) = (self.verdict, self.shards.len());
         let _written = match self.damage {
-            0 => writeln!(text, "{verdict}: every byte of {count} shards is as it was written"),
-            damage => writeln!(text, "{verdict}: {damage} places in {count} shards"),
+            0 => writeln!(text, "{verdict}: every byte of {} is as it was written", several(count, "shard")),
+            damage => writeln!(
+                text,
+                "{verdict}: {} in {}",
+                several(damage as usize, "place"),
+                several(count, "shard")
+            ),
         };
         text
     }

@@ -117,6 +117,7 @@ fn a_node_whose_disk_hangs_steps_aside_and_comes_back_with_it() {
     assert_eq!(get(http, "/healthz").expect("the process lives").0, 200);
     assert!((metric(http, "samara_disk_aside ") - 1.0).abs() < 0.1);
     assert!(metric(http, "samara_disk_oldest_operation_seconds ") >= 0.4);
+    assert!((metric(http, "samara_disk_slow ") - 1.0).abs() < 0.1, "slow comes before hung");
     let status = admin(http, &["status"]);
     let status = String::from_utf8_lossy(&status.stdout).into_owned();
     assert!(status.contains("has stepped aside: the disk has not ended an operation on"), "{status}");
@@ -212,19 +213,22 @@ fn fill(connection: &mut redis::Connection, name: &str) -> (Vec<String>, String)
 fn a_full_disk_refuses_values_serves_the_rest_and_needs_no_restart() {
     let scratch = Scratch::new("full");
     let data = scratch.0.join("data");
-    let Some(_mount) = Mount::tmpfs(&data, 256) else {
+    let Some(_mount) = Mount::tmpfs(&data, 64) else {
         return;
     };
     let ports = free_ports(3);
-    let flags = ["--reserve", "32", "--memory", "32"];
+    let flags = ["--reserve", "8", "--memory", "16"];
     let node = Single::start(&data, &ports, &flags);
     let mut connection = connect(node.port).expect("it serves");
     let (acknowledged, word) = fill(&mut connection, "first");
     assert_eq!(word, "DISKFULL", "after {} values", acknowledged.len());
-    assert!(acknowledged.len() > 300, "{} values of 100 kB in 256 MiB", acknowledged.len());
+    assert!(acknowledged.len() > 150, "{} values of 100 kB in 64 MiB", acknowledged.len());
     let refused = node.ask::<String>(&["SET", "more", "1"]).expect_err("it is full");
     assert_eq!(refused.code(), Some("DISKFULL"), "{refused}");
     assert_eq!(get(node.http, "/readyz").expect("it lives").0, 200);
+    wait_for("it to be told", || (metric(node.http, "samara_disk_full ") > 0.5).then_some(()));
+    let status = String::from_utf8_lossy(&admin(node.http, &["status"]).stdout).into_owned();
+    assert!(status.contains("the disk is full: no new values are taken"), "{status}");
     for key in &acknowledged {
         let held: Option<Vec<u8>> = redis::cmd("GET").arg(key).query(&mut connection).expect("reads go on");
         assert!(held.is_some_and(|held| held == noise(key, VALUE)), "{key} was acknowledged");
@@ -234,6 +238,7 @@ fn a_full_disk_refuses_values_serves_the_rest_and_needs_no_restart() {
         assert_eq!(deleted, 1, "{key}");
     }
     wait_for("space to come back", || node.ask::<String>(&["SET", "again", "1"]).ok());
+    wait_for("it to be told", || (metric(node.http, "samara_disk_full ") < 0.5).then_some(()));
     let (again, word) = fill(&mut connection, "second");
     assert_eq!(word, "DISKFULL");
     assert!(again.len() * 2 > acknowledged.len(), "{} values fit, then {}", acknowledged.len(), again.len());

@@ -175,18 +175,28 @@ fn a_killed_node_is_clean_and_every_kind_of_damage_is_told_by_name() {
     assert_eq!(verify(&data, &[]).code, 0, "all is as it was");
 }
 
+/// The data of a node that died young.
+fn small_node(data: &Path) {
+    let ports = free_ports(3);
+    let mut node = start(data, ports[0], &ports[1..]);
+    for key in ["k", "l", "m", "n"] {
+        wait_for("the node", || {
+            redis::cmd("SET").arg(key).arg("v").query::<String>(&mut connect(ports[0])?).ok()
+        });
+    }
+    node.kill().expect("the node is ours");
+    node.wait().expect("it was killed");
+}
+
 #[test]
 fn exchanged_and_missing_folders_and_foreign_ones_are_told() {
     let scratch = Scratch::new("verify-folders");
     let data = scratch.0.join("data");
-    let ports = free_ports(3);
-    let mut node = start(&data, ports[0], &ports[1..]);
-    wait_for("the node", || {
-        redis::cmd("SET").arg("k").arg("v").query::<String>(&mut connect(ports[0])?).ok()
-    });
-    node.kill().expect("the node is ours");
-    node.wait().expect("it was killed");
+    small_node(&data);
     assert_eq!(verify(&data, &[]).code, 0);
+    let alone = verify(&data.join("shard-1"), &[]);
+    assert_eq!(alone.code, 0, "one folder is all that was asked for: {}", alone.out);
+    assert!(alone.out.contains("clean: every byte of 1 shard is as it was written"), "{}", alone.out);
 
     let (one, other, away) = (data.join("shard-0"), data.join("shard-1"), scratch.0.join("away"));
     std::fs::rename(&one, &away).expect("moved away");
@@ -209,4 +219,27 @@ fn exchanged_and_missing_folders_and_foreign_ones_are_told() {
         assert!(refused.err.contains(words), "{}", refused.err);
         assert_eq!(refused.out, "");
     }
+}
+
+#[test]
+fn what_the_user_may_not_read_is_no_damage() {
+    let scratch = Scratch::new("verify-unread");
+    let data = scratch.0.join("data");
+    small_node(&data);
+    // A user who is not root may not read it; root may read everything.
+    let manifest = data.join("shard-0/0000000000.manifest");
+    let mode = |mode| std::os::unix::fs::PermissionsExt::from_mode(mode);
+    std::fs::set_permissions(&manifest, mode(0o000)).expect("it is ours");
+    let mut as_nobody = Command::new("setpriv");
+    as_nobody.args(["--reuid", "65534", "--clear-groups"]).arg(binary()).arg("verify").arg(&data);
+    let said = as_nobody.output();
+    let Some(said) = said.ok().filter(|said| !said.stderr.starts_with(b"setpriv:")) else {
+        println!("SKIPPED: cannot run as another user here (root and setpriv are needed)");
+        return;
+    };
+    let (code, said) = (said.status.code(), String::from_utf8_lossy(&said.stderr).into_owned());
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("0000000000.manifest: Permission denied"), "{said}");
+    assert!(said.contains("verify as the user that runs the node"), "{said}");
+    assert_eq!(said.trim().lines().count(), 1, "{said}");
 }

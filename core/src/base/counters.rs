@@ -135,6 +135,8 @@ counters! {
     RecordCacheHits = "record_cache_hits",
     /// The disk did not answer in time, and the node stepped aside.
     DiskStalled = "disk_stalled",
+    /// The disk took long for an operation, longer than it is given before it counts as slow.
+    DiskSlow = "disk_slow",
     /// Reads spared by a filter.
     FilterSpared = "filter_spared",
     /// G1: a round for a slot's watermark was begun.

@@ -1,6 +1,7 @@
 //! Whether the node's own disk answers. A node whose disk hangs is worse than none: its peers take it for healthy and wait
 //! for it. It steps aside: it refuses clients, answers no request and no heartbeat, so that the others go on without
-//! it. If the disk answers again it takes part again; if it does not for long, the node stops.
+//! it. If the disk answers again it takes part again; if it does not for long, the node stops. Before it comes to that, a disk
+//! that takes a quarter of this time for an operation counts as slow, which changes nothing but what the node says of itself.
 
 use super::{Node, Phase};
 use crate::base::{Counter, Instant, Ticket};
@@ -26,6 +27,8 @@ pub(super) struct Health {
     oldest: [Option<(Ticket, Instant)>; 2],
     looked: Instant,
     pub(super) is_aside: bool,
+    /// The disk has been slow; until then it counts as that.
+    slow_until: Option<Instant>,
 }
 
 impl Health {
@@ -53,7 +56,11 @@ impl Health {
 }
 
 /// The node looks so often within the time after which it steps aside; twice as long without a look is a pause.
-const LOOKS: u64 = 4;
+const LOOKS: u64 = 8;
+/// A disk that leaves an operation unanswered for this part of that time is slow.
+const SLOW_PART: u64 = 4;
+/// A disk counts as slow for so long after an operation that was, milliseconds: it is told as one trouble, not as many.
+const SLOW_FOR_MS: u64 = 10_000;
 
 fn look_every_ms(options: &StoreOptions) -> u64 {
     (options.disk_slow_ms / LOOKS).max(1)
@@ -71,7 +78,14 @@ impl Node {
         let tickets = [store.map(|(ticket, ..)| ticket), identity.map(|(ticket, _)| ticket)];
         self.health.look(now, tickets, pause_ms);
         let for_ms = self.health.longest().map_or(0, |(_, since)| now.ms_since(since));
-        let is_aside = for_ms >= self.options.store.disk_slow_ms;
+        let (aside_ms, now_slow) = (self.options.store.disk_slow_ms, self.is_disk_slow(now));
+        if for_ms >= (aside_ms / SLOW_PART).max(1) {
+            if !now_slow {
+                self.counters.add(Counter::DiskSlow);
+            }
+            self.health.slow_until = Some(now.plus_ms(SLOW_FOR_MS));
+        }
+        let is_aside = for_ms >= aside_ms;
         if is_aside && !self.health.is_aside {
             self.counters.add(Counter::DiskStalled);
         }
@@ -102,6 +116,11 @@ impl Node {
             _ => self.identity.oldest_operation().map(|(_, file)| (file, "keep the ceiling of stamps"))?,
         };
         Some(Waiting { file, what, for_ms: now.ms_since(since) })
+    }
+
+    /// Whether the disk takes long, or did within the last seconds.
+    pub fn is_disk_slow(&self, now: Instant) -> bool {
+        self.health.slow_until.is_some_and(|until| now < until)
     }
 
     /// Whether the node has stepped aside because its disk does not answer.

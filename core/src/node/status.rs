@@ -2,7 +2,7 @@
 
 use super::{Node, Phase, SuspectProbe, Waiting};
 use crate::base::{Instant, Slot};
-use crate::store::StoreStatus;
+use crate::store::{Pressure, StoreStatus};
 use alloc::vec::Vec;
 
 /// Stretches of slots that are named.
@@ -15,6 +15,10 @@ pub struct Status {
     pub phase: &'static str,
     /// Its disk does not answer, and it takes no part until it does.
     pub is_aside: bool,
+    /// Its disk takes long for what is asked of it, or did within the last seconds.
+    pub is_disk_slow: bool,
+    /// Its disk is full, or has no room for the reserve: it takes no new values.
+    pub is_disk_full: bool,
     /// The operation for which the disk takes longest.
     pub disk_wait: Option<Waiting>,
     /// R6: what is suspect.
@@ -37,7 +41,17 @@ impl Node {
             Phase::Dead => "stopped",
         };
         let (is_aside, disk_wait) = (self.is_aside(), self.disk_wait(now));
+        let is_disk_full = self.store.admit() == Err(Pressure::Full);
         let (suspect, suspect_slots) = (self.suspect_probe(), self.suspect_slots(NAMED_MAX));
-        Status { phase, is_aside, disk_wait, suspect, suspect_slots, store: self.store.status() }
+        Status {
+            phase,
+            is_aside,
+            is_disk_slow: self.is_disk_slow(now),
+            is_disk_full,
+            disk_wait,
+            suspect,
+            suspect_slots,
+            store: self.store.status(),
+        }
     }
 }

@@ -9,6 +9,9 @@ use alloc::vec::Vec;
 /// Damaged blocks of which the store keeps a description.
 const DESCRIBED_MAX: usize = 64;
 
+/// Bytes of a segment of the log at least: with smaller ones the names would cost more than the records.
+const SEGMENT_BYTES_MIN: u64 = 4 << 20;
+
 /// A block that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Damage {
@@ -140,9 +143,12 @@ impl Store {
 
 impl super::StoreOptions {
     /// Sizes for a budget of so many bytes of memory: half of it for memtables, three eighths for cache, filters and
-    /// indexes, the rest for what waits for the disk and for the pieces of flush and compaction.
+    /// indexes, the rest for what waits for the disk and for the pieces of flush and compaction. Segments of the log are no larger than a
+    /// memtable: a small budget often stands for a small disk.
     #[must_use]
     pub fn within(self, budget: usize) -> Self {
-        Self { memtable_bytes: budget / 2 / (FROZEN_MAX + 1), cache_bytes: budget / 8 * 3, ..self }
+        let memtable_bytes = budget / 2 / (FROZEN_MAX + 1);
+        let wal_segment_bytes = self.wal_segment_bytes.min((memtable_bytes as u64).max(SEGMENT_BYTES_MIN));
+        Self { memtable_bytes, cache_bytes: budget / 8 * 3, wal_segment_bytes, ..self }
     }
 }
