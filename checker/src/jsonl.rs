@@ -121,7 +121,9 @@ fn options(function: &Function, event: &mut Json) {
         Change::Set { expiry: Expiry::After(ttl), .. } | Change::Expire(Expiry::After(ttl)) => {
             event["ttl_ms"] = (*ttl).into();
         }
-        Change::Set { expiry: Expiry::Keep, .. } => event["keep_ttl"] = true.into(),
+        Change::Set { expiry: Expiry::Keep, .. } | Change::Expire(Expiry::Keep) => {
+            event["keep_ttl"] = true.into();
+        }
         _ => {}
     }
 }

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use samara_check::generate::{Mix, Workload, Written, generate};
 use samara_check::history::{Answer, Change, Expiry, Function, History, Level, Operation, Outcome, When};
+use samara_check::judge::{self, Demand};
 use samara_check::linearizability::{Counterexample, Limits, Options, Verdict, check, check_recording};
 use samara_check::plain;
 use samara_check::recording::Recording;
@@ -229,9 +230,8 @@ proptest! {
     fn updates_are_written_and_read_back(updates in prop::collection::vec((update(), any::<bool>()), 1..6)) {
         let operation = |(at, ((function, answer), known))| {
             let ranges = matches!(function, Function::Update { change: Change::SetRange { .. }, .. });
-            let expires = matches!(function, Function::Update { change: Change::Expire(Expiry::Keep), .. });
             let said = ranges || !matches!(answer, Answer::Integer(_));
-            (said && !expires).then(|| Operation {
+            said.then(|| Operation {
                 process: at as u64,
                 key: b"k".to_vec(),
                 function,
@@ -246,6 +246,68 @@ proptest! {
         let again = samara_check::jsonl::read(samara_check::jsonl::write(&history).as_bytes()).expect("own output");
         prop_assert_eq!(again, history);
     }
+}
+
+/// A history as a file in which operations of unknown outcome end with `info`, each of a client of its own.
+fn file(history: &History) -> String {
+    let text = samara_check::jsonl::write(history);
+    let mut lines: Vec<(u64, String)> = Vec::new();
+    for line in text.lines() {
+        let event: serde_json::Value = serde_json::from_str(line).expect("own output");
+        let (time, process) = (event["time"].as_u64().expect("a time"), event["process"].as_u64());
+        let operation = &history.operations[process.expect("a process") as usize];
+        lines.push((time, line.into()));
+        if operation.outcome == Outcome::Unknown {
+            let end =
+                serde_json::json!({"process": process, "type": "info", "f": event["f"], "time": time + 1});
+            lines.push((time + 1, end.to_string()));
+        }
+    }
+    lines.sort_by_key(|(time, _)| *time);
+    lines.into_iter().map(|(_, line)| line + "\n").collect()
+}
+
+proptest! {
+    #![proptest_config(cases(20_000))]
+
+    /// A file that is judged part by part gets the verdict of the whole, whatever its operations are.
+    #[test]
+    fn parts_of_random_answers(history in history(14), keep in 1..4_usize) {
+        let (parts, whole) = in_parts(history, keep);
+        prop_assert_eq!(parts.word(), whole);
+    }
+
+    /// The same of a store that is right, or nearly, and has few clients, so that there is much to let go of.
+    #[test]
+    fn parts_of_spoilt_stores(
+        workload in workload(),
+        spoilt in prop::option::of((any::<usize>(), any::<u8>(), value())),
+        (clients, keep) in (1..4_usize, 1..8_usize),
+    ) {
+        let mut history = generate(&Workload { clients, lies: 0, versions: false, ..workload }).history();
+        let right = spoilt.is_none();
+        if let Some((at, how, other)) = spoilt {
+            spoil(&mut history, at, how, other);
+        }
+        let (parts, whole) = in_parts(history, keep);
+        prop_assert_eq!(parts.word(), whole);
+        prop_assert!(whole == "holds" || !right);
+        if clients == 1 && workload.unknown_per_mille == 0 && parts.operations > 30 && right && workload.mix.incr == 0 {
+            prop_assert!(parts.let_go > 0);
+        }
+    }
+}
+
+/// The judgement when operations are let go of on the way, and the verdict of the whole.
+fn in_parts(mut history: History, keep: usize) -> (judge::Judgement, &'static str) {
+    for (at, operation) in history.operations.iter_mut().enumerate() {
+        operation.process = at as u64;
+    }
+    let text = file(&history);
+    let whole = samara_check::jsonl::read(text.as_bytes()).expect("own output");
+    let demand = Demand { keep: Some(keep), level: Some(judge::Level::Linearizable), ..Demand::default() };
+    let parts = judge::reader(text.as_bytes(), "parts", &demand).expect("own output");
+    (parts, word(&check(&whole, &Options::default())))
 }
 
 fn workload() -> impl Strategy<Value = Workload> {

@@ -37,7 +37,7 @@ pub(super) fn asked(
             let offset = offset.filter(|offset| *offset <= OFFSET_MAX).ok_or_else(shape)?;
             Change::SetRange { offset, data: data.bytes().into_owned() }
         }
-        b"expire" if ttl.is_none() => return Err(wrong("an expire has \"ttl_ms\"")),
+        b"expire" if ttl.is_none() && !event.keep_ttl => return Err(wrong("an expire has \"ttl_ms\"")),
         b"expire" => Change::Expire(expiry),
         b"persist" => Change::Expire(Expiry::Clear),
         _ if !plain => return Err(wrong("only put, delete, setrange, expire and persist have options")),
