@@ -111,6 +111,11 @@ fn main() -> ExitCode {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env();
     let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    if std::env::args().any(|word| word == "--requirepass" || word.starts_with("--requirepass=")) {
+        tracing::warn!(
+            "--requirepass: everybody on this machine can see it (ps); better give it by --requirepass-file or SAMARA_REQUIREPASS"
+        );
+    }
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return refuse(&format!("cannot start: {error}")),
@@ -188,11 +193,6 @@ fn to_json(value: &impl serde::Serialize) -> String {
 }
 
 async fn run_node(flags: NodeFlags) -> Result<(), String> {
-    if std::env::args().any(|word| word == "--requirepass" || word.starts_with("--requirepass=")) {
-        tracing::warn!(
-            "--requirepass: everybody on this machine can see it (ps); better give it by --requirepass-file or SAMARA_REQUIREPASS"
-        );
-    }
     let config = flags.resolve()?;
     let ports = Ports::open(&config)?;
     let others = config.members.len().saturating_sub(1);

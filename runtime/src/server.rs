@@ -203,6 +203,11 @@ impl Server {
             }
             "set" => {
                 let name = word(&a[2]).to_ascii_lowercase();
+                if name == "requirepass" {
+                    return Err(err(
+                        "CONFIG SET failed (possibly related to argument 'requirepass') - use ACL SETUSER default resetpass >password, and ACL SAVE",
+                    ));
+                }
                 if known.iter().all(|(known, _)| *known != name) {
                     let text = [b"ERR Unknown option or number of arguments for CONFIG SET - '", &a[2], b"'"];
                     return Err(Value::error(text.concat()));

@@ -25,6 +25,8 @@ pub struct Users {
     /// Goes up with every change. Read without the lock: whoever has seen the present one has the present rules.
     version: AtomicU64,
     file: Option<PathBuf>,
+    /// Held while the file is written or read: it never goes back to what it held before.
+    at_file: Mutex<()>,
     log: Mutex<Log>,
 }
 
@@ -99,7 +101,7 @@ pub fn no_command(user: &User, found: Found) -> Vec<u8> {
 impl Users {
     /// These users, kept in this file, if they are.
     pub fn new(table: Table, file: Option<PathBuf>) -> Self {
-        Self { table: Mutex::new(table), version: AtomicU64::new(0), file, log: Mutex::default() }
+        Self { table: Mutex::new(table), file, ..Self::default() }
     }
 
     /// Reads the users of a file. `Err` says what is wrong with it, and where.
@@ -183,6 +185,7 @@ impl Users {
     /// Writes all users to their file, which holds the old ones or the new ones whatever happens meanwhile.
     pub fn save(&self) -> Result<(), String> {
         let path = self.file.as_deref().ok_or("there is no file of users")?;
+        let _alone = self.at_file.lock().unwrap_or_else(PoisonError::into_inner);
         let text = self.lock().file();
         replace(path, &text).map_err(|error| format!("{}: {error}", path.display()))
     }
@@ -190,6 +193,7 @@ impl Users {
     /// Takes the users from their file; if anything is wrong with it, nothing changes.
     pub fn load(&self) -> Result<(), String> {
         let path = self.file.as_deref().ok_or("there is no file of users")?;
+        let _alone = self.at_file.lock().unwrap_or_else(PoisonError::into_inner);
         let users = read(path)?;
         self.change(|table| table.replace(users));
         Ok(())
@@ -211,12 +215,17 @@ fn read(path: &Path) -> Result<Vec<User>, String> {
     parse_file(&text).map_err(|reason| format!("{name}, {reason}"))
 }
 
+/// Files that this process has written.
+static WRITTEN: AtomicU64 = AtomicU64::new(0);
+
 /// Puts `text` in the place of a file: a new file beside it, synced, renamed over it, and the directory synced.
 fn replace(path: &Path, text: &[u8]) -> std::io::Result<()> {
     // A link stays a link.
     let path = &std::fs::canonicalize(path)?;
     let mut name = path.file_name().unwrap_or_default().to_os_string();
-    name.push(format!(".{}.temp", std::process::id()));
+    // Several nodes of one process may have one file.
+    let number = WRITTEN.fetch_add(1, Ordering::Relaxed);
+    name.push(format!(".{}-{number}.temp", std::process::id()));
     let temporary = path.with_file_name(name);
     let write = || {
         let mut file = File::create(&temporary)?;
@@ -234,4 +243,62 @@ fn replace(path: &Path, text: &[u8]) -> std::io::Result<()> {
         let _gone = std::fs::remove_file(&temporary);
     }
     result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::lookup;
+
+    #[test]
+    fn saves_side_by_side_leave_a_whole_file_and_nothing_else() {
+        let directory = std::env::temp_dir().join(format!("samara-users-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).expect("a directory");
+        let path = directory.join("users");
+        std::fs::write(&path, "").expect("a file");
+        let users = Users::open(&path).expect("an empty file");
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                let (users, path) = (&users, &path);
+                scope.spawn(move || {
+                    for number in 0..20 {
+                        let name = format!("user-{thread}-{number}");
+                        users.change(|table| table.set(name.as_bytes(), &[b"on"])).expect("good rules");
+                        users.save().expect("it is written");
+                        let saved = read(path).expect("a whole file");
+                        assert!(saved.iter().any(|user| user.name() == name.as_bytes()), "{name}");
+                    }
+                });
+            }
+        });
+        assert_eq!(std::fs::read(&path).expect("a file"), users.look(Table::file));
+        assert_eq!(std::fs::read_dir(&directory).expect("a directory").count(), 1);
+        std::fs::remove_dir_all(&directory).expect("it is ours");
+        assert!(users.save().is_err_and(|reason| reason.contains("users: ")), "its directory is gone");
+    }
+
+    #[test]
+    fn an_identity_follows_its_user() {
+        let users = Users::default();
+        let set =
+            |name: &[u8], rules: &[&[u8]]| users.change(|table| table.set(name, rules)).expect("good rules");
+        let ping = Args::new(b"PINGhi", &[0..4, 4..6]);
+        let found = lookup(&ping).unwrap_or_else(|_| panic!("it is there"));
+        let mut early = users.newcomer();
+        set(b"default", &[b">x"]);
+        let mut late = users.newcomer();
+        assert!(users.refresh(&mut early) && users.refresh(&mut late));
+        assert_eq!(early.check(found, &ping), Ok(()), "who was in stays in");
+        assert_eq!(late.check(found, &ping), Err(Refusal::NoAuth));
+        set(b"default", &[b"nopass", b"-ping"]);
+        assert!(users.refresh(&mut early) && users.refresh(&mut late));
+        let denied = Err(Refusal::NoPermission(Denied::Command));
+        assert_eq!((early.check(found, &ping), late.check(found, &ping)), (denied, denied));
+        set(b"a", &[b"on", b"nopass", b"+@all"]);
+        let mut a = users.admit(b"a", b"").expect("no password");
+        assert_eq!(a.check(found, &ping), Ok(()));
+        users.change(|table| table.remove(b"a"));
+        set(b"a", &[b"on", b"nopass", b"+@all"]);
+        assert!(!users.refresh(&mut a), "another of that name");
+    }
 }

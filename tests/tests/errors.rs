@@ -4,10 +4,14 @@
 mod support;
 
 use redis::Value;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use support::{Cluster, connect, wait_for};
 
-/// `(first word, how it comes about, file of the test, its function)`.
+/// `(first word, how it comes about, file of the test, its function)`: each is a test of real nodes over real connections.
 const TABLE: &[(&str, &str, &str, &str)] = &[
+    ("ERR", "what is no command", "tests/tests/errors.rs", "errors_of_a_cluster"),
+    ("NOPROTO", "HELLO 4", "tests/tests/errors.rs", "errors_of_a_cluster"),
     ("UNAVAILABLE", "two of three nodes are killed", "tests/tests/errors.rs", "without_a_majority"),
     (
         "TIMEOUT",
@@ -17,15 +21,15 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
     ),
     (
         "OVERLOADED",
-        "more operations than a shard takes",
-        "core/tests/cluster/basics.rs",
-        "an_operation_too_many_is_refused",
+        "as many bytes as a node takes are announced",
+        "tests/tests/errors.rs",
+        "what_has_been_promised_to_others",
     ),
     (
         "DISKFULL",
-        "the disks of two of three nodes are full",
-        "core/src/coord/tests.rs",
-        "where_a_majority_has_no_room_only",
+        "a small disk is filled",
+        "tests/tests/disk.rs",
+        "a_full_disk_refuses_values_serves_the_rest",
     ),
     ("CLOCKSKEW", "an id and a token of tomorrow", "tests/tests/errors.rs", "errors_of_a_cluster"),
     ("TOOLARGE", "a key of more than 64 KiB", "tests/tests/errors.rs", "errors_of_a_cluster"),
@@ -63,6 +67,7 @@ fn every_documented_error_has_its_test() {
     let tested: Vec<&str> = TABLE.iter().map(|(word, ..)| *word).collect();
     assert_eq!(documented, tested);
     for (word, how, file, function) in TABLE {
+        assert!(file.starts_with("tests/tests/"), "{word}: {file} starts no node");
         assert!(read(file).contains(&format!("fn {function}")), "{word} ({how}): no {function} in {file}");
     }
 }
@@ -83,8 +88,11 @@ fn errors_of_a_cluster() {
     };
     let long = format!("SET {} v", "k".repeat(64 * 1024 + 1));
     let table = [
+        ("strong", "NOPE", "unknown command"),
+        ("strong", "SET k", "wrong number of arguments"),
+        ("strong", "HELLO 4", "NOPROTO"),
         ("strong", long.as_str(), "TOOLARGE"),
-        ("strong", "RENAME a b", "same slot"),
+        ("strong", "RENAME a b", "CrossSlot"),
         ("strong", "IDEMPOTENT ffffffff-ffff-7000-8000-000000000001 INCR n", "CLOCKSKEW"),
         ("strong", "SESSION ffffffffffffffff", "CLOCKSKEW"),
         ("eventual", "SET money:1 v", "BELOWFLOOR"),
@@ -129,4 +137,38 @@ fn without_a_majority_nothing_strong_is_done() {
         answer.err().map(|error| error.to_string()).filter(|error| error.contains("UNAVAILABLE"))
     });
     assert!(refused.contains("not applied"), "{refused}");
+}
+
+/// Bytes of a request that an HTTP client announces count before they come, so that a node is never asked for more than it has.
+#[test]
+fn what_has_been_promised_to_others_is_not_given_twice() {
+    let cluster = Cluster::start("overloaded");
+    let announce = || {
+        let mut stream = TcpStream::connect(("127.0.0.1", cluster.http[0])).expect("the HTTP port");
+        let head = "POST /v1/batch HTTP/1.1\r\nHost: n\r\nContent-Type: application/json\r\n";
+        write!(stream, "{head}Content-Length: {}\r\n\r\n", 64 << 20).expect("sent");
+        stream
+    };
+    let set = || {
+        let mut connection = connect(cluster.clients[0]).expect("a connection");
+        redis::cmd("SET").arg("k").arg("v").query::<()>(&mut connection).map_err(|error| error.to_string())
+    };
+    set().expect("nothing is announced yet");
+    // Sixteen times 64 MiB are all that a node takes; each is given half a minute to come.
+    let refused = wait_for("a refusal", || {
+        let held: Vec<TcpStream> = (0..16).map(|_| announce()).collect();
+        let refused = (0..200).find_map(|_| set().err());
+        let mut one_more = announce();
+        one_more.set_read_timeout(Some(std::time::Duration::from_secs(5))).expect("a timeout");
+        let mut answer = String::new();
+        let refused_too = refused.is_some() && {
+            one_more.read_to_string(&mut answer).ok();
+            answer.starts_with("HTTP/1.1 503") && answer.contains("\"code\":\"OVERLOADED\"")
+        };
+        drop(held);
+        refused.filter(|_| refused_too)
+    });
+    assert!(refused.contains("OVERLOADED") && refused.contains("not applied"), "{refused}");
+    // Who goes away without sending gives it back.
+    wait_for("the room to be free again", || set().ok());
 }
