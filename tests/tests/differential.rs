@@ -5,7 +5,7 @@
 mod differential_table;
 mod support;
 
-use differential_table::{ACL, APPROXIMATE, COMMANDS, DIFFERENT, FAMILIES, RAW};
+use differential_table::{ACL, APPROXIMATE, COMMANDS, DIFFERENT, Draw, FAMILIES, RAW};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -233,6 +233,33 @@ fn categories(command: &redis::Value, told: &mut BTreeMap<String, Vec<String>>) 
     }
 }
 
+/// Users by random rules: what is refused as a rule, and what they may do.
+fn compare_decisions(ours: u16, theirs: u16, seed: u64, complaints: &mut Vec<String>) -> usize {
+    const USERS: usize = 300;
+    const REQUESTS: usize = 15;
+    let (mut mine, mut other) = (Wire::open(ours), Wire::open(theirs));
+    let (mut draw, mut allowed) = (Draw::new(seed), 0);
+    for _ in 0..USERS {
+        let mut lines = vec!["ACL SETUSER u reset".to_string(), draw.change(), draw.change()];
+        lines.extend((0..REQUESTS).map(|_| draw.request()));
+        for line in &lines {
+            let [mine, their] =
+                [mine.ask(&words(line)), other.ask(&words(line))].map(|reply| as_valkey_8(&reply));
+            allowed += usize::from(line.contains("DRYRUN") && mine.starts_with("+OK"));
+            if mine != their {
+                complaints
+                    .push(format!("{:?}: ours {mine:?}, Redis {their:?}", [&lines[1], &lines[2], line]));
+            }
+        }
+    }
+    let all = USERS * REQUESTS;
+    assert!(
+        (all / 20..all * 19 / 20).contains(&allowed),
+        "{allowed} of {all} were allowed: that tells little"
+    );
+    USERS * (REQUESTS + 3)
+}
+
 #[test]
 fn users_and_rules_are_those_of_redis() {
     let Some(redis) = Redis::start() else {
@@ -245,6 +272,9 @@ fn users_and_rules_are_those_of_redis() {
     let mut count = 0;
     for (version, node) in [("2", 0), ("3", 1)] {
         count += compare_access(cluster.clients[node], redis.port, version, &mut complaints);
+    }
+    for seed in 1..=3 {
+        count += compare_decisions(cluster.clients[2], redis.port, seed, &mut complaints);
     }
     println!("{count} replies compared");
     assert!(complaints.is_empty(), "{} differ:\n{}", complaints.len(), complaints.join("\n"));

@@ -3,10 +3,12 @@
 mod acl;
 mod families;
 mod raw;
+mod rules;
 
 pub use acl::ACL;
 pub use families::FAMILIES;
 pub use raw::RAW;
+pub use rules::Draw;
 
 /// Commands in order: later ones see the keys of earlier ones.
 pub const COMMANDS: &[&str] = &[
