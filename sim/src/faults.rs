@@ -36,14 +36,14 @@ impl World {
         self.monitor.on_crash(NodeId(node as u16 + 1));
         self.suspects.on_crash(NodeId(node as u16 + 1));
         self.push(down_ms * MS, Event::Restart { node });
-        let broken: Vec<usize> = self
+        let broken: Vec<(u64, usize)> = self
             .requests
             .extract_if((node, 0)..(node + 1, 0), |_, _| true)
-            .map(|(_, client)| client)
+            .map(|((_, tag), client)| (tag, client))
             .collect();
-        for client in broken {
-            if client != JUDGE && self.clients[client].open.as_ref().is_some_and(|open| open.node == node) {
-                let ended = self.clients[client].on_unknown(self.now);
+        for (tag, client) in broken {
+            if client != JUDGE && self.clients[client].open(tag).is_some_and(|open| open.node == node) {
+                let ended = self.clients[client].on_unknown(tag, self.now);
                 self.on_ended(client, ended);
             }
         }

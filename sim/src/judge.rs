@@ -1,8 +1,8 @@
 //! After the storm: the world heals, liveness and convergence are demanded, and the checker judges the history.
 
 use crate::client::version_of;
-use crate::order::{self, Broken, Witness};
-use crate::plan::{FaultKind, Plan};
+use crate::order::{self, Broken, Deed, Witness};
+use crate::plan::{FaultKind, Plan, What};
 use crate::promises;
 use crate::strolls::{self, Stroll};
 use crate::walks;
@@ -12,7 +12,7 @@ use samara_check::history::{Answer, Function, History, Level as Judged, Operatio
 use samara_check::linearizability::{self, Limits, Options, Verdict};
 use samara_check::recording::Recording;
 use samara_core::base::{Body, Hlc, KeyOp, Level, Request, Response, Stamp};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 const MS: u64 = 1_000_000;
 /// Virtual milliseconds after healing within which everything must work.
@@ -68,7 +68,19 @@ pub fn finish(world: &mut World) -> Result<(), String> {
 /// The keys of a plan.
 pub(crate) fn keys(plan: &Plan) -> Vec<Bytes> {
     let names = |n| [Bytes::from(format!("key{n}")), Bytes::from(format!("counter{n}"))];
-    (0..plan.keys).flat_map(names).collect()
+    let mut keys: Vec<Bytes> = (0..plan.keys).flat_map(names).collect();
+    let mut more = BTreeSet::new();
+    for planned in plan.clients.iter().flatten() {
+        let reach = if matches!(planned.what, What::SetAllAbsent(_) | What::Move { .. }) {
+            plan.keys.max(2)
+        } else {
+            1
+        };
+        more.extend((0..reach).map(|at| Bytes::from(planned.name((planned.key + at) % plan.keys.max(2)))));
+    }
+    more.retain(|key| !keys.contains(key));
+    keys.extend(more);
+    keys
 }
 
 /// Tombstones go, and with them nothing else: with all members up, every slot's watermark passes all garbage, and then the
@@ -224,7 +236,7 @@ fn read_everywhere(world: &mut World, key: &Bytes, level: Level) -> Result<(), S
             ret: world.now,
             level: if level == Level::Strong { Judged::Strong } else { Judged::Causal },
         };
-        world.witnesses.push(Witness { operation, version });
+        world.witnesses.push(Witness { operation, version, deed: Deed::Plain });
     }
     Ok(())
 }
@@ -275,7 +287,7 @@ fn clock_slack(plan: &Plan, virtual_ns: u64) -> u64 {
 }
 
 /// The history with the rank of each answer's version among those of its key.
-fn recording(witnesses: &[Witness]) -> Recording {
+fn recording(witnesses: &[&Witness]) -> Recording {
     let operations = witnesses.iter().map(|witness| witness.operation.clone()).collect();
     let mut recording = Recording::of(&History { operations });
     let mut ranks: BTreeMap<&[u8], Vec<Stamp>> = BTreeMap::new();
@@ -296,8 +308,32 @@ fn recording(witnesses: &[Witness]) -> Recording {
     recording
 }
 
+/// Commands on several keys, and what was met of the other conditions.
+fn several_keys(world: &mut World) -> Result<(), String> {
+    for client in &world.clients {
+        client.walking.check(&world.witnesses)?;
+        for (name, count) in client.walking.met() {
+            *world.situations.entry(name).or_default() += count;
+        }
+    }
+    let refused = |witness: &&Witness| witness.operation.outcome == Outcome::Ok(Answer::Applied(false));
+    let failed = world.witnesses.iter().filter(refused).count() as u64;
+    let is_change = |witness: &&Witness| {
+        matches!(witness.deed, Deed::Expire { .. })
+            && witness.operation.outcome == Outcome::Ok(Answer::Integer(1))
+    };
+    let changed = world.witnesses.iter().filter(is_change).count() as u64;
+    for (name, count) in [("condition_failed", failed), ("expiry_changed", changed)] {
+        if count > 0 {
+            *world.situations.entry(name).or_default() += count;
+        }
+    }
+    Ok(())
+}
+
 fn check(world: &mut World) -> Result<(), String> {
     promises::check(&world.witnesses)?;
+    several_keys(world)?;
     let over: Vec<Stroll> = world.clients.iter().flat_map(|client| client.strolls.over()).cloned().collect();
     for stroll in &over {
         strolls::check(stroll, &world.witnesses)?;
@@ -311,8 +347,9 @@ fn check(world: &mut World) -> Result<(), String> {
         Err(Broken::Undecided(_)) => world.meet("order_not_decided"),
     }
     let options = Options { expiry_slack: slack, weak_slack: slack + 1_000 * MS, steps_max: STEPS_MAX };
-    match linearizability::check_recording(&recording(&world.witnesses), &options, &Limits::default()).verdict
-    {
+    let judged: Vec<&Witness> =
+        world.witnesses.iter().filter(|witness| witness.is_for_the_checker()).collect();
+    match linearizability::check_recording(&recording(&judged), &options, &Limits::default()).verdict {
         Verdict::Holds => Ok(()),
         Verdict::Undecided { .. } => {
             world.meet("not_decided");

@@ -7,6 +7,7 @@
 pub mod batch;
 pub mod client;
 mod damage;
+pub mod deeds;
 pub mod disk;
 mod faults;
 pub mod judge;
@@ -18,6 +19,7 @@ pub mod plan;
 pub mod promises;
 pub mod random;
 pub mod scenario;
+pub mod sequences;
 pub mod shrink;
 pub mod situations;
 pub mod strolls;

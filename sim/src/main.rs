@@ -288,11 +288,12 @@ fn determinism(seeds: Seeds, print: bool) -> Result<bool, String> {
 }
 
 /// Scenarios that are tried, in turn, for each planted bug.
-const HUNTING_GROUNDS: [&str; 9] = [
+const HUNTING_GROUNDS: [&str; 10] = [
     "bug_hunt",
     "retry_storm",
     "mixed_levels",
     "handoff",
+    "several_keys",
     "clock_skew",
     "delete_forever",
     "ttl_skew",

@@ -19,6 +19,44 @@ pub struct Witness {
     pub operation: Operation,
     /// The version seen or written; `None` when the outcome is unknown.
     pub version: Option<Stamp>,
+    /// What it did exactly.
+    pub deed: Deed,
+}
+
+/// What an operation did, where the checker's functions do not say it: this judge does.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Deed {
+    /// The function of the operation says it.
+    #[default]
+    Plain,
+    /// A write or a deletion under a condition.
+    If {
+        /// The value that must stand, or `None` if nothing may.
+        value: Option<Vec<u8>>,
+        /// The version that it must have.
+        version: Option<Stamp>,
+        /// What is written then; `None` deletes.
+        then: Option<Vec<u8>>,
+        /// Milliseconds to live.
+        ttl_ms: Option<u64>,
+    },
+    /// SET KEEPTTL.
+    PutKeep(Vec<u8>),
+    /// PEXPIRE; PERSIST without a time.
+    Expire {
+        /// Milliseconds to live.
+        ttl_ms: Option<u64>,
+    },
+}
+
+impl Witness {
+    /// Whether the checker, which knows conditions on values and fixed times to live alone, can judge it: what it does not see
+    /// has changed nothing.
+    pub fn is_for_the_checker(&self) -> bool {
+        let refused = self.operation.outcome == Outcome::Ok(Answer::Applied(false));
+        let is_condition = matches!(self.deed, Deed::If { .. });
+        !self.operation.key.starts_with(b"timed") && !(is_condition && refused)
+    }
 }
 
 /// Why a key's history does not follow its versions.
@@ -74,6 +112,7 @@ impl Values {
 /// One operation as the search needs it.
 struct Step<'a> {
     operation: &'a Operation,
+    deed: &'a Deed,
     /// Where it may stand: the version that its answer named, or those at which its value was seen; none if nothing is
     /// known.
     versions: Vec<Stamp>,
@@ -113,14 +152,14 @@ fn check_key(key: &[u8], witnesses: &[&Witness], slack: u64, locate: Locate<'_>)
     let (mut known, mut free) = (Vec::new(), Vec::new());
     for witness in witnesses {
         let operation = &witness.operation;
-        let read = operation.function == Function::Get;
+        let read = operation.function == Function::Get && witness.deed == Deed::Plain;
         let place = |version: Stamp| if version.is_bound() { collected(witnesses, version) } else { version };
         let version = witness.version.map(place);
         let mut versions: Vec<Stamp> = version.into_iter().collect();
         if let (Outcome::Unknown, Some(value)) = (&operation.outcome, written_value(&operation.function)) {
             versions = locate(key, value);
         }
-        let step = |call, ret| Step { operation, versions, call, ret };
+        let step = |call, ret| Step { operation, deed: &witness.deed, versions, call, ret };
         match (&operation.outcome, operation.level) {
             (Outcome::Unknown, _) | (_, Level::Eventual | Level::Causal) if read => {}
             (Outcome::Ok(_), Level::Strong) => known.push(step(operation.call, operation.ret)),
@@ -425,7 +464,7 @@ fn advance(
     }
     let mut before = State { time, ..state };
     let operation = step.operation;
-    if state.unread && is_overwrite(operation) {
+    if state.unread && *step.deed == Deed::Plain && is_overwrite(operation) {
         return None;
     }
     if expired {
@@ -437,10 +476,10 @@ fn advance(
     } else if step.call > state.must_expire {
         return None;
     }
-    let after = effect(values, before, operation, slack)?;
+    let after = effect(values, before, step, slack)?;
     match (after, version) {
         // Nothing was written: what was seen is the version that stood, or an unknown write's that is now known.
-        (None, Some(version)) if operation.function == Function::Get => {
+        (None, Some(version)) if operation.function == Function::Get && *step.deed == Deed::Plain => {
             let known = !state.bound || version == state.version;
             known.then_some(State { version, bound: true, ..before })
         }
@@ -461,7 +500,11 @@ fn is_overwrite(operation: &Operation) -> bool {
 
 /// `Some(None)`: the answer fits and nothing changes. `Some(Some(_))`: it fits and changes the state.
 #[expect(clippy::option_option, reason = "impossible, without change, or with one")]
-fn effect(values: &mut Values, before: State, operation: &Operation, slack: u64) -> Option<Option<State>> {
+fn effect(values: &mut Values, before: State, step: &Step<'_>, slack: u64) -> Option<Option<State>> {
+    let operation = step.operation;
+    if *step.deed != Deed::Plain {
+        return deed_effect(values, before, step, slack);
+    }
     let known = match &operation.outcome {
         Outcome::Ok(answer) => Some(answer),
         Outcome::Unknown => None,
@@ -480,14 +523,7 @@ fn effect(values: &mut Values, before: State, operation: &Operation, slack: u64)
             _ => Some(None),
         },
         Function::Put { value, ttl_ms } => {
-            let mut next = lasting(values.id(value));
-            if let Some(ttl) = ttl_ms {
-                let ttl = ttl.saturating_mul(1_000_000);
-                let end = if known.is_none() { u64::MAX } else { operation.ret };
-                next.may_expire = operation.call.saturating_add(ttl).saturating_sub(slack);
-                next.must_expire = end.saturating_add(ttl).saturating_add(slack);
-            }
-            Some(Some(next))
+            Some(Some(living(lasting(values.id(value)), *ttl_ms, operation, slack)))
         }
         Function::PutIf { value, present } => {
             conditional((before.value != ABSENT) == *present, values.id(value))
@@ -518,6 +554,54 @@ fn effect(values: &mut Values, before: State, operation: &Operation, slack: u64)
         }
         // Nobody here asks for one.
         Function::Update { .. } => None,
+    }
+}
+
+/// The state with a time to live that began within the operation.
+fn living(state: State, ttl_ms: Option<u64>, operation: &Operation, slack: u64) -> State {
+    let Some(ttl_ms) = ttl_ms else {
+        return State { may_expire: u64::MAX, must_expire: u64::MAX, ..state };
+    };
+    let ttl = ttl_ms.saturating_mul(1_000_000);
+    let end = if operation.outcome == Outcome::Unknown { u64::MAX } else { operation.ret };
+    let may_expire = operation.call.saturating_add(ttl).saturating_sub(slack);
+    State { may_expire, must_expire: end.saturating_add(ttl).saturating_add(slack), ..state }
+}
+
+/// The same for what the checker's functions do not say.
+#[expect(clippy::option_option, reason = "impossible, without change, or with one")]
+fn deed_effect(values: &mut Values, before: State, step: &Step<'_>, slack: u64) -> Option<Option<State>> {
+    let operation = step.operation;
+    let known = match &operation.outcome {
+        Outcome::Ok(answer) => Some(answer),
+        Outcome::Unknown => None,
+    };
+    let there = before.value != ABSENT;
+    match step.deed {
+        Deed::Plain => None,
+        Deed::If { value, version, then, ttl_ms } => {
+            let stands = value.as_ref().map_or(ABSENT, |value| values.id(value)) == before.value;
+            // Where the version that stands is not known, the value alone decides, and a refusal may be for the version.
+            let is_version = version.is_none_or(|version| version == before.version);
+            let (may, must) = match version {
+                Some(_) => (stands && (is_version || !before.bound), stands && is_version && before.bound),
+                None => (stands, stands),
+            };
+            let next = then.as_ref().map_or(ABSENT, |then| values.id(then));
+            let ttl_ms = if next == ABSENT { None } else { *ttl_ms };
+            let next = living(State { value: next, ..before }, ttl_ms, operation, slack);
+            match known {
+                Some(Answer::Applied(true)) => may.then_some(Some(next)),
+                Some(Answer::Applied(false)) => (!must).then_some(None),
+                _ => Some(may.then_some(next)),
+            }
+        }
+        Deed::PutKeep(value) => Some(Some(State { value: values.id(value), ..before })),
+        Deed::Expire { ttl_ms } => {
+            let changes = there && (ttl_ms.is_some() || before.may_expire != u64::MAX);
+            let fits = known.is_none_or(|answer| *answer == Answer::Integer(i64::from(changes)));
+            fits.then(|| changes.then(|| living(before, *ttl_ms, operation, slack)))
+        }
     }
 }
 

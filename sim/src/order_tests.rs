@@ -11,7 +11,7 @@ fn saw(call: u64, ret: u64, function: Function, answer: Answer, version: u64) ->
     let outcome = if unknown { Outcome::Unknown } else { Outcome::Ok(answer) };
     let operation =
         Operation { process: call, key: b"k".to_vec(), function, outcome, call, ret, level: Level::Strong };
-    Witness { operation, version: (!unknown).then(|| at(version)) }
+    Witness { operation, version: (!unknown).then(|| at(version)), deed: Deed::Plain }
 }
 
 fn put(value: &str) -> Function {

@@ -68,6 +68,9 @@ pub struct PlannedOperation {
     pub padding: u64,
     /// Whether it carries an idempotency id and is retried under it.
     pub idempotent: bool,
+    /// Which keys it is on.
+    #[serde(default)]
+    pub family: Family,
 }
 
 /// A level.
@@ -106,6 +109,67 @@ pub enum What {
     SetVersion,
     /// The next page, of so many keys, of a walk over the key space.
     Page(u32),
+    /// SET XX.
+    SetPresent,
+    /// SET GET.
+    GetSet,
+    /// GETDEL.
+    GetDelete,
+    /// A deletion on the condition that the value is the one last seen by the client.
+    DeleteEquals,
+    /// A deletion on the condition that the version is still the one last read by the client.
+    DeleteVersion,
+    /// INCRBYFLOAT on a number of its own.
+    IncrFloat,
+    /// SET KEEPTTL.
+    SetKeep,
+    /// PEXPIRE.
+    Expire(u64),
+    /// PERSIST.
+    Persist,
+    /// MSET of so many keys.
+    SetMany(u64),
+    /// MGET or EXISTS of so many keys.
+    ReadMany(u64),
+    /// DEL of so many keys.
+    DeleteMany(u64),
+    /// RENAME, RENAMENX, COPY to another key of the same slot.
+    Move {
+        /// The other key.
+        to: u64,
+        /// Whether an existing one is overwritten.
+        replace: bool,
+        /// Whether the source goes.
+        remove: bool,
+    },
+    /// MSETNX of so many keys of one slot.
+    SetAllAbsent(u64),
+}
+
+/// Which keys an operation is on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Family {
+    /// `key0`, `key1`, and counters of their own.
+    #[default]
+    Plain,
+    /// Keys of one slot: `{t}0`, `{t}1`.
+    Tagged,
+    /// Keys whose time to live is changed: `timed0`, `timed1`.
+    Timed,
+}
+
+impl PlannedOperation {
+    /// The name of the key with this number.
+    pub fn name(&self, number: u64) -> String {
+        match (self.family, self.what) {
+            (_, What::Incr) => format!("counter{number}"),
+            (_, What::IncrFloat) => format!("float{number}"),
+            (Family::Plain, _) => format!("key{number}"),
+            (Family::Tagged, _) => format!("{{t}}{number}"),
+            (Family::Timed, _) => format!("timed{number}"),
+        }
+    }
 }
 
 /// A fault and when it strikes.
@@ -368,7 +432,7 @@ fn clients(
                     // Bursts: half of the time a client does not wait at all.
                     let after_us = if random.chance(500) { 0 } else { random.below(think + 1) };
                     let key = random.below(plan.keys);
-                    let drawn = PlannedOperation {
+                    let mut drawn = PlannedOperation {
                         after_us,
                         node,
                         key,
@@ -381,12 +445,41 @@ fn clients(
                         patience_ms: *random.pick(&[500, 1_500, 5_000]),
                         padding: if random.chance(60) { *random.pick(&[600, 1_500, 5_000]) } else { 0 },
                         idempotent: random.chance(shape.idempotent),
+                        family: Family::Plain,
                     };
-                    if key < plan.weak_keys { weakened(drawn) } else { drawn }
+                    choose_family(&mut drawn, plan.keys, &scenario.mix, random);
+                    if drawn.family == Family::Plain && key < plan.weak_keys {
+                        weakened(drawn)
+                    } else {
+                        drawn
+                    }
                 })
                 .collect()
         })
         .collect()
+}
+
+/// Commands on several keys are on keys of one slot, and changes of a time to live on keys that see nothing else; some of the
+/// other operations are on these keys, too.
+fn choose_family(drawn: &mut PlannedOperation, keys: u64, mix: &Mix, random: &mut Stream) {
+    use What::{Delete, Expire, Move, Persist, Read, Set, SetAbsent, SetAllAbsent, SetKeep, SetTtl};
+    let is_simple = matches!(drawn.what, Read | Set | SetAbsent | SetTtl(_) | Delete);
+    drawn.family = match drawn.what {
+        Move { .. } | SetAllAbsent(_) => Family::Tagged,
+        SetKeep | Expire(_) | Persist => Family::Timed,
+        _ if is_simple && mix.moves + mix.set_all > 0 && random.chance(300) => Family::Tagged,
+        _ if is_simple && mix.expiry > 0 && random.chance(150) => Family::Timed,
+        _ => Family::Plain,
+    };
+    if let Move { to, .. } = &mut drawn.what {
+        *to = (drawn.key + 1 + random.below(keys.max(2) - 1)) % keys.max(2);
+    }
+    if drawn.family != Family::Plain {
+        drawn.idempotent = false;
+    }
+    if drawn.family == Family::Timed {
+        drawn.level = PlannedLevel::Strong;
+    }
 }
 
 /// The same on a key that sees no strong operation.
@@ -395,10 +488,11 @@ fn weakened(mut operation: PlannedOperation) -> PlannedOperation {
     if matches!(operation.what, What::Page(_)) {
         return operation;
     }
+    let several = matches!(operation.what, What::SetMany(_) | What::ReadMany(_) | What::DeleteMany(_));
     if operation.level == PlannedLevel::Strong {
         operation.level = PlannedLevel::Causal;
     }
-    if !matches!(operation.what, What::Read | What::Set | What::Delete | What::SetTtl(_)) {
+    if !several && !matches!(operation.what, What::Read | What::Set | What::Delete | What::SetTtl(_)) {
         operation.what = What::Set;
     }
     operation
@@ -427,8 +521,34 @@ fn what(mix: &Mix, random: &mut Stream) -> What {
         (mix.set_absent, What::SetAbsent),
         (mix.set_version, What::SetVersion),
         (mix.page, page),
+        (mix.set_present, What::SetPresent),
+        (mix.get_set, What::GetSet),
+        (mix.get_delete, What::GetDelete),
+        (mix.delete_if, What::DeleteEquals),
+        (mix.delete_if, What::DeleteVersion),
+        (mix.incr_float, What::IncrFloat),
+        (mix.expiry, What::SetKeep),
+        (mix.expiry, What::Expire(20)),
+        (mix.expiry, What::Persist),
+        (mix.many, What::SetMany(2)),
+        (mix.many, What::ReadMany(2)),
+        (mix.many, What::DeleteMany(2)),
+        (mix.moves, What::Move { to: 0, replace: true, remove: true }),
+        (mix.set_all, What::SetAllAbsent(2)),
     ];
-    weighted(random, &items, What::Read)
+    match weighted(random, &items, What::Read) {
+        What::Expire(_) => What::Expire(*random.pick(&[20, 200, 2_000])),
+        What::SetMany(_) => What::SetMany(random.between(2, 4)),
+        What::ReadMany(_) => What::ReadMany(random.between(2, 4)),
+        What::DeleteMany(_) => What::DeleteMany(random.between(2, 4)),
+        What::SetAllAbsent(_) => What::SetAllAbsent(random.between(2, 4)),
+        What::Move { .. } => {
+            let (replace, remove) =
+                *random.pick(&[(true, true), (true, true), (false, true), (true, false), (false, false)]);
+            What::Move { to: 0, replace, remove }
+        }
+        other => other,
+    }
 }
 
 fn faults(scenario: &Scenario, plan: &Plan, span_ms: u64, storms: u64, random: &mut Stream) -> Vec<Fault> {

@@ -13,7 +13,7 @@ use samara_core::base::Stamp;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The checkers of a run, with what each is for; docs/CONSISTENCY.md names them all.
-pub const CHECKERS: [(&str, &str); 10] = [
+pub const CHECKERS: [(&str, &str); 11] = [
     ("invariants", "what holds after every event, whatever the clients see"),
     ("linearizable", "strong operations on a key have one order that explains every answer"),
     ("sessions", "a client never sees less than it saw or wrote before"),
@@ -23,6 +23,10 @@ pub const CHECKERS: [(&str, &str); 10] = [
     ("ttl_monotone", "what a strong operation saw expired is never seen again"),
     ("exactly_once", "an operation is applied once, and never after a client was told that it was not"),
     ("walks", "a walk over the key space lists what is there throughout, each key once"),
+    (
+        "several_keys",
+        "a command on several keys deletes what it has copied alone, and one that is refused leaves nothing",
+    ),
     ("convergence", "after healing nodes serve, hints arrive, and replicas agree"),
 ];
 
@@ -210,6 +214,7 @@ fn line(witness: &Witness) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::order::Deed;
     use samara_core::base::{Hlc, NodeId};
 
     fn witness(process: u64, key: &str, write: bool, version: u64, call: u64, ret: u64) -> Witness {
@@ -221,7 +226,8 @@ mod tests {
         };
         let key = key.as_bytes().to_vec();
         let operation = Operation { process, key, function, outcome, call, ret, level: Level::Strong };
-        Witness { operation, version: Some(Stamp { hlc: Hlc(version), node: NodeId(1) }) }
+        let version = Some(Stamp { hlc: Hlc(version), node: NodeId(1) });
+        Witness { operation, version, deed: Deed::Plain }
     }
 
     fn broken(witnesses: &[Witness]) -> String {

@@ -76,6 +76,24 @@ pub struct Mix {
     pub set_version: u64,
     /// The next page of a walk over the key space.
     pub page: u64,
+    /// SET XX.
+    pub set_present: u64,
+    /// SET GET.
+    pub get_set: u64,
+    /// GETDEL.
+    pub get_delete: u64,
+    /// Deletions under a condition on the value, and as many on the version.
+    pub delete_if: u64,
+    /// INCRBYFLOAT.
+    pub incr_float: u64,
+    /// SET KEEPTTL, PEXPIRE and PERSIST, as many of each, on keys of their own.
+    pub expiry: u64,
+    /// MSET, MGET and DEL of several keys, as many of each.
+    pub many: u64,
+    /// RENAME, RENAMENX and COPY, on keys of one slot.
+    pub moves: u64,
+    /// MSETNX, on the same keys.
+    pub set_all: u64,
 }
 
 /// Relative frequencies of levels.
@@ -165,7 +183,7 @@ impl Faults {
     }
 }
 
-const BUILT_IN: [&str; 14] = [
+const BUILT_IN: [&str; 15] = [
     include_str!("../../scenarios/smoke.toml"),
     include_str!("../../scenarios/swarm.toml"),
     include_str!("../../scenarios/partition.toml"),
@@ -180,6 +198,7 @@ const BUILT_IN: [&str; 14] = [
     include_str!("../../scenarios/retry_storm.toml"),
     include_str!("../../scenarios/handoff.toml"),
     include_str!("../../scenarios/disk_damage.toml"),
+    include_str!("../../scenarios/several_keys.toml"),
 ];
 
 /// The scenarios that come with the program.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 pub type Situations = BTreeMap<&'static str, u64>;
 
 /// Situations of the simulated world, beside the counters of the core.
-pub const OF_THE_WORLD: [&str; 21] = [
+pub const OF_THE_WORLD: [&str; 30] = [
     "crashed",
     "crashed_at_disk",
     "crashed_after_ack",
@@ -29,6 +29,15 @@ pub const OF_THE_WORLD: [&str; 21] = [
     "write_lost",
     "write_misdirected",
     "damage_spared",
+    "asked_at_once",
+    "moved",
+    "moved_again",
+    "set_all",
+    "set_all_taken_back",
+    "several_refused",
+    "several_failed",
+    "condition_failed",
+    "expiry_changed",
 ];
 
 /// Counters of the core that an ordinary batch of swarm need not reach: they count work, operator errors, or a limit

@@ -87,7 +87,9 @@ fn is_there(stroll: &Stroll, witness: &Witness, witnesses: &[Witness]) -> bool {
         let strong = other.level == Level::Strong;
         other.key == write.key && removes && other.call <= stroll.ended && !(strong && before)
     };
+    // What is kept for a time that others change is left to the judge of the order.
     write.level == Level::Strong
+        && !write.key.starts_with(b"timed")
         && lasting
         && done
         && write.ret < stroll.began
@@ -97,6 +99,7 @@ fn is_there(stroll: &Stroll, witness: &Witness, witnesses: &[Witness]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::order::Deed;
     use samara_check::history::Operation;
     use samara_core::base::PageEntry;
 
@@ -104,7 +107,7 @@ mod tests {
         let outcome = Outcome::Ok(Answer::Done);
         let key = key.as_bytes().to_vec();
         let operation = Operation { process: 1, key, function, outcome, call, ret, level: Level::Strong };
-        Witness { operation, version: None }
+        Witness { operation, version: None, deed: Deed::Plain }
     }
 
     fn put(key: &str, call: u64) -> Witness {

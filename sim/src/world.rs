@@ -5,7 +5,7 @@ use crate::judge;
 use crate::machine::{EPOCH_MS, Machine};
 use crate::monitor::Monitor;
 use crate::network::Link;
-use crate::order::{self, Witness};
+use crate::order::{self, Deed, Witness};
 use crate::plan::Plan;
 use crate::random::Stream;
 use crate::situations::Situations;
@@ -121,8 +121,7 @@ pub(crate) const JUDGE: usize = usize::MAX;
 pub fn run(plan: &Plan) -> Report {
     let mut world = World::new(plan.clone());
     world.start();
-    let storm =
-        world.run_until(|world| world.clients.iter().all(|client| client.open.is_none()) && world.is_over());
+    let storm = world.run_until(|world| world.clients.iter().all(Client::is_idle) && world.is_over());
     let failure = storm.and_then(|()| judge::finish(&mut world)).err();
     world.report(failure)
 }
@@ -134,7 +133,7 @@ impl World {
         let members = (0..plan.nodes).map(member).collect();
         let config =
             Config { cluster: ClusterId(1), epoch: Epoch(1), members, replication: plan.replication };
-        let keys = (0..plan.keys).flat_map(|n| [format!("key{n}").into(), format!("counter{n}").into()]);
+        let keys = judge::keys(&plan);
         let machines = (0..plan.nodes).map(|node| Machine::new(&plan, node, &config)).collect();
         let stream = |from, to| Stream::new(plan.seed, "network", from << 32 | to);
         let links = vec![vec![Link::default(); plan.nodes as usize]; plan.nodes as usize];
@@ -151,7 +150,7 @@ impl World {
                 .map(|from| (0..plan.nodes).map(|to| stream(from, to)).collect())
                 .collect(),
             monitor: Monitor::new(&config),
-            suspects: Suspects::new(&config, keys),
+            suspects: Suspects::new(&config, keys.iter().cloned()),
             witnesses: Vec::new(),
             situations: Situations::new(),
             failure: None,
@@ -163,7 +162,7 @@ impl World {
             healed: false,
             judge_replies: BTreeMap::new(),
             logging: std::env::var_os("SAMARA_SIM_LOG").is_some(),
-            keys: judge::keys(&plan),
+            keys,
             plan,
         }
     }
@@ -221,9 +220,9 @@ impl World {
                 self.on_request(client, tag, request, deadline_ms);
             }
             Event::Reply { client, tag, reply } => {
-                if self.clients[client].open.as_ref().is_some_and(|open| open.tag == tag) {
+                if self.clients[client].open(tag).is_some() {
                     self.log(|| format!("client {client} hears {reply:?}"));
-                    let ended = self.clients[client].on_reply(reply, self.now);
+                    let ended = self.clients[client].on_reply(tag, reply, self.now);
                     self.on_ended(client, ended);
                 }
             }
@@ -371,16 +370,32 @@ impl World {
         }
     }
 
-    /// The next operation of a client's plan.
+    /// The next step of a client's command, or the next command of its plan.
     fn next_operation(&mut self, client: usize) {
+        if !self.clients[client].open.is_empty() {
+            return;
+        }
+        let wall_ms = EPOCH_MS + self.now / MS;
+        if let Some(patience_ms) =
+            self.clients[client].walking.planned.as_ref().map(|planned| planned.patience_ms)
+        {
+            self.tags += 1;
+            let tag = self.tags;
+            if let Some(request) = self.clients[client].go_on(tag, self.now, wall_ms) {
+                return self.send_request(client, tag, request, patience_ms);
+            }
+        }
         let Some(planned) = self.plan.clients[client].get(self.clients[client].begun).cloned() else {
             return;
         };
-        self.tags += 1;
-        let tag = self.tags;
-        let wall_ms = EPOCH_MS + self.now / MS;
-        let request = self.clients[client].begin(&planned, tag, self.now, wall_ms);
-        self.send_request(client, tag, request, planned.patience_ms);
+        let space = (self.plan.keys, self.plan.weak_keys);
+        let requests = self.clients[client].begin(&planned, space, &mut self.tags, self.now, wall_ms);
+        if requests.len() > 1 {
+            self.meet("asked_at_once");
+        }
+        for (tag, request) in requests {
+            self.send_request(client, tag, request, planned.patience_ms);
+        }
     }
 
     fn send_request(&mut self, client: usize, tag: u64, request: Request, patience_ms: u64) {
@@ -389,16 +404,16 @@ impl World {
     }
 
     fn on_request(&mut self, client: usize, tag: u64, request: Request, deadline_ms: u64) {
-        let Some(open) = &self.clients[client].open else { return };
+        let Some(open) = self.clients[client].open(tag) else { return };
         let node = open.node;
         if self.machines[node].node.is_none() || self.machines[node].paused {
             // The connection is refused: nothing was asked.
             let in_doubt = open.in_doubt;
             if in_doubt {
-                let ended = self.clients[client].on_unknown(self.now);
+                let ended = self.clients[client].on_unknown(tag, self.now);
                 return self.on_ended(client, ended);
             }
-            self.clients[client].open = None;
+            self.clients[client].on_refused(tag);
             return self.push_next(client);
         }
         self.log(|| format!("client {client} asks n{}: {request:?}", node + 1));
@@ -428,7 +443,7 @@ impl World {
     }
 
     fn give_up(&mut self, client: usize, tag: u64) {
-        let Some(open) = self.clients[client].open.as_ref().filter(|open| open.tag == tag) else {
+        let Some(open) = self.clients[client].open(tag) else {
             return;
         };
         let machine = &self.machines[open.node];
@@ -441,7 +456,7 @@ impl World {
                 ));
             }
         }
-        let ended = self.clients[client].on_unknown(self.now);
+        let ended = self.clients[client].on_unknown(tag, self.now);
         self.on_ended(client, ended);
     }
 
@@ -451,12 +466,12 @@ impl World {
                 self.record(witness);
                 self.push_next(client);
             }
-            Ended::Again => {
+            Ended::Again(before) => {
                 self.tags += 1;
                 let tag = self.tags;
-                let patience =
-                    self.clients[client].open.as_ref().map_or(500, |open| open.planned.patience_ms);
-                if let Some(request) = self.clients[client].again(tag, self.now, self.machines.len()) {
+                let patience = self.clients[client].open(before).map_or(500, |open| open.planned.patience_ms);
+                let nodes = self.machines.len();
+                if let Some(request) = self.clients[client].again(before, tag, self.now, nodes) {
                     self.send_request(client, tag, request, patience);
                 }
             }
@@ -468,8 +483,10 @@ impl World {
         self.operations += 1;
         if let Some(witness) = witness {
             let operation = &witness.operation;
+            // What a command on several keys takes along is written elsewhere by others, too.
             if let (Outcome::Ok(Answer::Applied(false)), Some(value)) =
                 (&operation.outcome, order::written_value(&operation.function))
+                && witness.deed == Deed::Plain
                 && let Err(broken) = self.monitor.on_denied(&operation.key, value)
             {
                 self.failure.get_or_insert(broken);
@@ -482,6 +499,12 @@ impl World {
     }
 
     fn push_next(&mut self, client: usize) {
+        if !self.clients[client].open.is_empty() {
+            return;
+        }
+        if self.clients[client].walking.next.is_some() {
+            return self.push(1_000, Event::Next { client });
+        }
         let after = self.plan.clients[client].get(self.clients[client].begun).map_or(0, |next| next.after_us);
         self.push(after * 1_000 + 1_000, Event::Next { client });
     }

@@ -118,6 +118,18 @@ pub enum Bug {
     R6OneSourceSuffices,
     /// C7: what was overwritten within its own round is answered with the version of what stands.
     C7OverwrittenSharesVersion,
+    /// C4: a step of RENAME deletes the source whatever its version is by now.
+    C4MoveDeletesWhatChanged,
+    /// C4: MSETNX answers 0 and leaves what it has written so far.
+    C4RefusedSetLeavesHalf,
+    /// C4: a deletion does not look at its condition.
+    C4DeleteConditionIgnored,
+    /// T2: a write that keeps the time to live forgets it.
+    T2KeepForgetsExpiry,
+    /// G2: a repair below the watermark is stored.
+    G2RepairBelowWatermark,
+    /// G3: a watermark rises without a member that is down.
+    G3DownMemberLeftOut,
 }
 
 impl Bug {
@@ -179,6 +191,12 @@ impl Bug {
         (Bug::R6SuspectForgotten, "r6-suspect-forgotten"),
         (Bug::R6OneSourceSuffices, "r6-one-source-suffices"),
         (Bug::C7OverwrittenSharesVersion, "c7-overwritten-shares-version"),
+        (Bug::C4MoveDeletesWhatChanged, "c4-move-deletes-what-changed"),
+        (Bug::C4RefusedSetLeavesHalf, "c4-refused-set-leaves-half"),
+        (Bug::C4DeleteConditionIgnored, "c4-delete-condition-ignored"),
+        (Bug::T2KeepForgetsExpiry, "t2-keep-forgets-expiry"),
+        (Bug::G2RepairBelowWatermark, "g2-repair-below-watermark"),
+        (Bug::G3DownMemberLeftOut, "g3-down-member-left-out"),
     ];
 }
 

@@ -309,7 +309,7 @@ impl Replica {
         // G2: what this record would bring back may be what was collected above it.
         let watermark = self.watermark(key.slot);
         let stale = ballot <= watermark && ballot > held && watermark != Stamp::ZERO;
-        if stale {
+        if stale && !planted::on(Bug::G2RepairBelowWatermark) {
             rx.cx.count(Counter::RefusedBelowWatermark);
             return Self::refuse(rx, from, request, Refusal::BelowWatermark(watermark));
         }

@@ -57,7 +57,9 @@ pub fn evaluate(op: &KeyOp, current: Option<&Record>, now_ms: u64) -> Effect {
         KeyOp::Read => Effect::Unchanged(Answer::Current),
         KeyOp::Set { value, expiry, when, want_old } => set(&live, value, *expiry, when, *want_old, now_ms),
         KeyOp::Delete { when, want_old } => match live.value {
-            Some(_) if !holds(&live, when) => negative(Outcome::Changed { applied: false, old: None }),
+            Some(_) if !holds(&live, when) && !planted::on(Bug::C4DeleteConditionIgnored) => {
+                negative(Outcome::Changed { applied: false, old: None })
+            }
             None => negative(Outcome::Changed { applied: false, old: None }),
             Some(old) => {
                 let old = want_old.then(|| old.clone());
@@ -91,6 +93,7 @@ fn rejected(rejection: Rejection) -> Effect {
 fn resolve(expiry: Expiry, present: u64, now_ms: u64) -> Option<u64> {
     match expiry {
         Expiry::Clear => Some(0),
+        Expiry::Keep if planted::on(Bug::T2KeepForgetsExpiry) => Some(0),
         Expiry::Keep => Some(present),
         Expiry::At(at) => (at > now_ms).then_some(at),
         // T2: the front end has refused what overflows; saturation keeps the order even so.

@@ -13,6 +13,7 @@
 //! The machine asks for one operation at a time and is told its answer. A failure before the first write is passed on; one
 //! after it is an unknown outcome, whatever it said of its own step.
 
+use crate::base::planted::{self, Bug};
 use crate::base::{Expiry, Failure, KeyOp, Outcome, Response, Stamp, When};
 use alloc::vec::Vec;
 use bytes::Bytes;
@@ -87,8 +88,10 @@ enum Step {
 }
 
 fn delete_version(version: Stamp) -> KeyOp {
+    let changed = planted::on(Bug::C4MoveDeletesWhatChanged);
+    let when = if changed { When::Present } else { When::Version(version) };
     // A time that has passed deletes.
-    KeyOp::Set { value: Bytes::new(), expiry: Expiry::At(1), when: When::Version(version), want_old: false }
+    KeyOp::Set { value: Bytes::new(), expiry: Expiry::At(1), when, want_old: false }
 }
 
 impl Sequence {
@@ -234,6 +237,7 @@ impl Sequence {
                 self.written.push(version);
                 self.write(number + 1)
             }
+            _ if planted::on(Bug::C4RefusedSetLeavesHalf) => self.over(Ok(Ending::Exists)),
             _ => self.take_back(number),
         }
     }

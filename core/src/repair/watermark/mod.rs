@@ -196,8 +196,8 @@ impl Watermarks {
             return;
         }
         let is_down = |node: &NodeId| !rx.liveness.is_alive(*node);
-        if let Some(down) = rx.table.members().find(is_down).filter(|_| !planted::on(Bug::G1MajoritySuffices))
-        {
+        let without = planted::on(Bug::G1MajoritySuffices) || planted::on(Bug::G3DownMemberLeftOut);
+        if let Some(down) = rx.table.members().find(is_down).filter(|_| !without) {
             // G3: no watermark rises without every member.
             self.held_by = Some(down);
             self.not_before = now.mono.plus_ms(RETRY_MS);
@@ -248,7 +248,9 @@ impl Watermarks {
         let everybody: Vec<NodeId> = if planted::on(Bug::G1CloseNotAskedOfAll) {
             rx.table.replicas(slot).to_vec()
         } else {
-            rx.table.members().collect()
+            let left_out =
+                |node: &NodeId| planted::on(Bug::G3DownMemberLeftOut) && !rx.liveness.is_alive(*node);
+            rx.table.members().filter(|node| !left_out(node)).collect()
         };
         if let Some(round) = self.rounds.get_mut(&slot) {
             round.pass += 1;
