@@ -338,6 +338,9 @@ fn check(world: &mut World) -> Result<(), String> {
     for stroll in &over {
         strolls::check(stroll, &world.witnesses)?;
         world.meet("walked");
+        if strolls::meanwhile(stroll, &world.witnesses) > 0 {
+            world.meet("answered_during_a_walk");
+        }
     }
     let slack = clock_slack(&world.plan, world.now);
     match order::check(&world.witnesses, slack, &|key, value| world.monitor.locate(key, value)) {

@@ -18,6 +18,7 @@ pub mod order;
 pub mod plan;
 pub mod promises;
 pub mod random;
+pub mod rules;
 pub mod scenario;
 pub mod sequences;
 pub mod shrink;

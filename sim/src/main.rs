@@ -288,12 +288,13 @@ fn determinism(seeds: Seeds, print: bool) -> Result<bool, String> {
 }
 
 /// Scenarios that are tried, in turn, for each planted bug.
-const HUNTING_GROUNDS: [&str; 10] = [
+const HUNTING_GROUNDS: [&str; 11] = [
     "bug_hunt",
     "retry_storm",
     "mixed_levels",
     "handoff",
     "several_keys",
+    "late_messages",
     "clock_skew",
     "delete_forever",
     "ttl_skew",

@@ -8,6 +8,9 @@ use samara_core::wire::{Answer, Envelope, Frames, Message, decode};
 /// One in so many messages goes through the codec.
 const CODEC_ONE_IN: u64 = 16;
 
+/// When the second copy of a message comes that has strayed: no request is answered for so long.
+const STRAY_MS: [u64; 2] = [1_000, 30_000];
+
 /// A link from one node to another.
 #[derive(Clone, Default)]
 pub(crate) struct Link {
@@ -83,6 +86,11 @@ impl World {
             }
             self.push(delay, Event::Deliver { to, envelope: Box::new(envelope.clone()) });
         }
+        if self.plan.stray > 0 && self.network[from][to].chance(self.plan.stray) && !self.healed {
+            self.meet("message_strayed");
+            let delay = self.network[from][to].between(STRAY_MS[0], STRAY_MS[1]) * MS;
+            self.push(delay, Event::Deliver { to, envelope: Box::new(envelope) });
+        }
     }
 
     fn through_codec(&mut self, envelope: &Envelope) {
@@ -114,10 +122,10 @@ impl World {
                 self.monitor.on_delivery(NodeId(to as u16 + 1), &envelope, peek, is_suspect);
             }
         }
-        let late = self.late_repair(to, &envelope.body);
-        self.input(to, Input::Message(*envelope));
-        if let Some((key, ballot)) = late {
-            self.watch_late_repair(to, &key, ballot);
+        if let Some((key, ballot)) = self.late_repair(to, &envelope.body) {
+            self.meet("repaired_below_watermark");
+            self.late_repairs.push((to, key, ballot));
         }
+        self.input(to, Input::Message(*envelope));
     }
 }

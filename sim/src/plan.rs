@@ -35,6 +35,9 @@ pub struct Plan {
     pub duplicate: u64,
     /// Chance of a long delay, per thousand.
     pub spike: u64,
+    /// Chance of a second copy that comes much later, per thousand.
+    #[serde(default)]
+    pub stray: u64,
     /// Microseconds of a disk operation.
     pub disk_us: [u64; 2],
     /// How fast the monotonic clock of each node runs beside the world's, parts per million.
@@ -381,6 +384,7 @@ impl Plan {
             loss: if calm { 0 } else { between(random, network.loss) },
             duplicate: if calm { 0 } else { between(random, network.duplicate) },
             spike: if calm { 0 } else { between(random, network.spike) },
+            stray: if calm || network.stray[1] == 0 { 0 } else { between(random, network.stray) },
             disk_us: [20, *random.pick(&[100, 500, 3_000])],
             mono_ppm: (0..nodes).map(|_| *random.pick(&[0, 0, 200, -200, 20_000, -20_000])).collect(),
             keep_sectors: *random.pick(&[0, 500, 900, 1000]),

@@ -123,6 +123,9 @@ pub struct Network {
     /// Chance of a message to be delayed by up to a second.
     #[serde(default)]
     pub spike: [u64; 2],
+    /// Chance of a second copy of a message to come up to half a minute later.
+    #[serde(default)]
+    pub stray: [u64; 2],
 }
 
 /// How many of each fault strike.
@@ -183,7 +186,7 @@ impl Faults {
     }
 }
 
-const BUILT_IN: [&str; 15] = [
+const BUILT_IN: [&str; 16] = [
     include_str!("../../scenarios/smoke.toml"),
     include_str!("../../scenarios/swarm.toml"),
     include_str!("../../scenarios/partition.toml"),
@@ -199,6 +202,7 @@ const BUILT_IN: [&str; 15] = [
     include_str!("../../scenarios/handoff.toml"),
     include_str!("../../scenarios/disk_damage.toml"),
     include_str!("../../scenarios/several_keys.toml"),
+    include_str!("../../scenarios/late_messages.toml"),
 ];
 
 /// The scenarios that come with the program.

@@ -53,6 +53,17 @@ impl Strolls {
     }
 }
 
+/// How many operations of others were begun and answered while the walk was under way.
+pub fn meanwhile(stroll: &Stroll, witnesses: &[Witness]) -> usize {
+    let is_within = |witness: &&Witness| {
+        let operation = &witness.operation;
+        operation.outcome != Outcome::Unknown
+            && operation.call >= stroll.began
+            && operation.ret <= stroll.ended
+    };
+    witnesses.iter().filter(is_within).count()
+}
+
 /// Judges a walk that is over, by what clients saw.
 pub fn check(stroll: &Stroll, witnesses: &[Witness]) -> Result<(), String> {
     let (from, to) = (stroll.began / 1_000, stroll.ended / 1_000);

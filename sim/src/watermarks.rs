@@ -44,10 +44,13 @@ impl World {
         is_late.then(|| (key.clone(), record.ballot))
     }
 
-    /// G2: such a repair is not stored.
-    pub(crate) fn watch_late_repair(&mut self, node: usize, key: &Bytes, ballot: Stamp) {
-        self.meet("repaired_below_watermark");
-        if self.machines[node].node.as_ref().and_then(|node| node.peek(key)) == Some(ballot) {
+    /// G2: such a repair is not stored, neither at once nor when what is held has been looked up: `stored` says that the step
+    /// which has just ended stored a repair.
+    pub(crate) fn watch_late_repairs(&mut self, node: usize, stored: bool) {
+        let Some(core) = self.machines[node].node.as_ref().filter(|_| stored) else { return };
+        let is_there =
+            |(at, key, ballot): &&(usize, Bytes, Stamp)| *at == node && core.peek(key) == Some(*ballot);
+        if let Some((_, key, ballot)) = self.late_repairs.iter().find(is_there) {
             let broken =
                 format!("G2: n{} stored a repair of {key:?} at {ballot}, below its watermark", node + 1);
             self.failure.get_or_insert(broken);

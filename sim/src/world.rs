@@ -11,7 +11,9 @@ use crate::random::Stream;
 use crate::situations::Situations;
 use crate::suspects::Suspects;
 use samara_check::history::{Answer, Outcome};
-use samara_core::base::{ClusterId, Config, Epoch, Instant, Member, NodeId, Reply, Request, Stamp, Ticket};
+use samara_core::base::{
+    ClusterId, Config, Counter, Epoch, Instant, Member, NodeId, Reply, Request, Stamp, Ticket,
+};
 use samara_core::io::{DiskResult, Input, Outbox, Output, Tag};
 use samara_core::wire::Envelope;
 use std::cmp::Reverse;
@@ -99,6 +101,8 @@ pub struct World {
     pub(crate) network: Vec<Vec<Stream>>,
     pub(crate) monitor: Monitor,
     pub(crate) suspects: Suspects,
+    /// Repairs that came below the watermark of their node.
+    pub(crate) late_repairs: Vec<(usize, bytes::Bytes, Stamp)>,
     /// What the clients saw, with the versions that answers named.
     pub(crate) witnesses: Vec<Witness>,
     pub(crate) situations: Situations,
@@ -150,6 +154,7 @@ impl World {
                 .map(|from| (0..plan.nodes).map(|to| stream(from, to)).collect())
                 .collect(),
             monitor: Monitor::new(&config),
+            late_repairs: Vec::new(),
             suspects: Suspects::new(&config, keys.iter().cloned()),
             witnesses: Vec::new(),
             situations: Situations::new(),
@@ -281,7 +286,9 @@ impl World {
         let is_disk = matches!(input, Input::Disk { .. });
         let merges = matches!(input, Input::Message(_) | Input::Client { .. });
         let before = core.probe().hlc;
+        let stored = core.counters().value(Counter::RepairStored);
         core.step(now, input, &mut out);
+        let stored = core.counters().value(Counter::RepairStored) > stored;
         let probe = core.probe();
         if let (true, Err(broken)) =
             (merges, Monitor::on_clock(NodeId(node as u16 + 1), before, probe.hlc, now.wall.0))
@@ -292,6 +299,7 @@ impl World {
         if is_disk {
             self.watch_watermarks(node);
         }
+        self.watch_late_repairs(node, stored);
         (node, probe.hlc.0).hash(&mut self.trace);
         self.watch_suspects(node);
         let ceiling = Stamp::upto(probe.ceiling);
