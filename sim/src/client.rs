@@ -1,14 +1,15 @@
 //! Logical clients: one command at a time, a session, and a record of what they saw. A command is one operation, several at
 //! once (MGET), or several one after the other (RENAME).
 
-use crate::deeds::{self, Ask, Known};
+use crate::commands::What;
+use crate::deeds::{self, Ask, Known, is_applied};
 use crate::order::Witness;
-use crate::plan::{PlannedLevel, PlannedOperation, What};
+use crate::plan::{PlannedLevel, PlannedOperation};
 use crate::sequences::Walking;
 use crate::strolls::Strolls;
 use bytes::Bytes;
 use samara_check::history::{Function, Level as Judged, Operation, Outcome as Judgement};
-use samara_core::base::{Body, Failure, Hlc, Level, Outcome, Reply, Request, Response, Stamp};
+use samara_core::base::{Body, Failure, Hlc, Level, Reply, Request, Response, Stamp};
 use std::collections::BTreeMap;
 
 /// Operations of one command have processes of their own from here on: nothing orders them.
@@ -62,7 +63,7 @@ pub struct Open {
 #[derive(Debug)]
 pub enum Ended {
     /// The operation is over; recorded if it may have happened.
-    Over(Option<Witness>),
+    Over(Option<Box<Witness>>),
     /// The client tries again what had this tag, under the same idempotency id.
     Again(u64),
     /// A promise to the session was broken.
@@ -139,7 +140,7 @@ impl Client {
                 let asks: Vec<Ask> = (0..count.min(keys))
                     .map(|at| {
                         let known = Known::default();
-                        deeds::ask(planned.what, name(at), unique(&format!("x{at}")), &known)
+                        deeds::ask(planned.what, name(at), &unique(&format!("x{at}")), &known)
                     })
                     .collect();
                 let mut requests = Vec::new();
@@ -159,7 +160,7 @@ impl Client {
             what => {
                 let key = Bytes::from(planned.name(planned.key));
                 let known = self.known.get(&key).cloned().unwrap_or_default();
-                let ask = deeds::ask(what, key, unique(""), &known);
+                let ask = deeds::ask(what, key, &unique(""), &known);
                 let wanted = planned.idempotent && !is_read(what);
                 let idempotency = wanted.then(|| {
                     (u128::from(wall_ms) << 80) | (7 << 76) | (u128::from(self.number) << 32) | number as u128
@@ -272,7 +273,7 @@ impl Client {
         open.operation.ret = now;
         // After an unknown outcome a process never acts again: the client goes on as a new one.
         self.process += 1_000;
-        Ended::Over(Some(Witness { operation: open.operation, version: None, deed: open.ask.deed }))
+        Ended::Over(Some(Box::new(Witness { operation: open.operation, version: None, deed: open.ask.deed })))
     }
 
     fn on_response(&mut self, tag: u64, response: Response, now: u64) -> Ended {
@@ -297,7 +298,7 @@ impl Client {
         if open.is_step() {
             self.walking.on_answer(Ok(response), now);
         }
-        Ended::Over(Some(Witness { operation, version, deed: open.ask.deed }))
+        Ended::Over(Some(Box::new(Witness { operation, version, deed: open.ask.deed })))
     }
 
     /// What an answer tells of a key: what conditions of later operations are made of.
@@ -374,9 +375,4 @@ pub fn version_of(response: &Response) -> Option<Stamp> {
         | Response::Mutated { version, .. } => Some(*version),
         Response::Page(_) => None,
     }
-}
-
-/// Whether a write was applied.
-pub fn is_applied(response: &Response) -> bool {
-    matches!(response, Response::Mutated { outcome: Outcome::Changed { applied: true, .. }, .. })
 }

@@ -1,7 +1,7 @@
 //! What a planned operation asks of the core, and what it stands for in the judges' eyes.
 
-use crate::order::Deed;
-use crate::plan::What;
+use crate::commands::What;
+use crate::deed::Deed;
 use bytes::Bytes;
 use samara_check::history::{Answer, Function};
 use samara_core::base::{ExpireWhen, Expiry, KeyOp, Outcome, Response, Stamp, When};
@@ -43,28 +43,26 @@ fn delete_if(value: &Bytes, version: Option<Stamp>) -> Deed {
 }
 
 /// Translates an operation on one key that writes `unique`, if it writes anything.
-pub fn ask(what: What, key: Bytes, unique: Bytes, known: &Known) -> Ask {
+pub fn ask(what: What, key: Bytes, unique: &Bytes, known: &Known) -> Ask {
     let (function, op) = match what {
-        What::Set | What::SetMany(_) => {
-            (put(&unique, None), set(&unique, Expiry::Clear, When::Always, false))
-        }
-        What::SetTtl(ttl) => (put(&unique, Some(ttl)), set(&unique, Expiry::After(ttl), When::Always, false)),
+        What::Set | What::SetMany(_) => (put(unique, None), set(unique, Expiry::Clear, When::Always, false)),
+        What::SetTtl(ttl) => (put(unique, Some(ttl)), set(unique, Expiry::After(ttl), When::Always, false)),
         What::SetAbsent | What::SetPresent => {
             let present = what == What::SetPresent;
             let when = if present { When::Present } else { When::Absent };
             let function = Function::PutIf { value: unique.to_vec(), present };
-            (function, set(&unique, Expiry::Clear, when, false))
+            (function, set(unique, Expiry::Clear, when, false))
         }
         What::Cas => {
             let function = Function::Cas { old: known.seen.to_vec(), new: unique.to_vec() };
-            (function, set(&unique, Expiry::Clear, When::Equals(known.seen.clone()), false))
+            (function, set(unique, Expiry::Clear, When::Equals(known.seen.clone()), false))
         }
         // A version stands for the one value it was read with: the checker, which knows no versions, sees a CAS from that.
         What::SetVersion => {
             let function = Function::Cas { old: known.of_version.to_vec(), new: unique.to_vec() };
-            (function, set(&unique, Expiry::Clear, When::Version(known.version), false))
+            (function, set(unique, Expiry::Clear, When::Version(known.version), false))
         }
-        What::GetSet => (put(&unique, None), set(&unique, Expiry::Clear, When::Always, true)),
+        What::GetSet => (put(unique, None), set(unique, Expiry::Clear, When::Always, true)),
         What::Delete | What::DeleteMany(_) => {
             (Function::Delete, KeyOp::Delete { when: When::Always, want_old: false })
         }
@@ -78,7 +76,7 @@ pub fn ask(what: What, key: Bytes, unique: Bytes, known: &Known) -> Ask {
         What::Incr => (Function::Incr(1), KeyOp::Add(1)),
         What::IncrFloat => (Function::Incr(1), KeyOp::AddFloat(Bytes::from_static(b"1"))),
         What::Append => (Function::Append(unique.to_vec()), KeyOp::Append(unique.clone())),
-        What::SetKeep => (put(&unique, None), set(&unique, Expiry::Keep, When::Always, false)),
+        What::SetKeep => (put(unique, None), set(unique, Expiry::Keep, When::Always, false)),
         What::Expire(ttl) => (Function::Get, expire(Expiry::After(ttl))),
         What::Persist => (Function::Get, expire(Expiry::Clear)),
         What::Read | What::ReadMany(_) | What::Page(_) | What::Move { .. } | What::SetAllAbsent(_) => {
@@ -174,4 +172,9 @@ pub fn answer(ask: &Ask, is_strong: bool, response: &Response) -> Answer {
         }
         _ => Answer::Done,
     }
+}
+
+/// Whether a write was applied.
+pub fn is_applied(response: &Response) -> bool {
+    matches!(response, Response::Mutated { outcome: Outcome::Changed { applied: true, .. }, .. })
 }

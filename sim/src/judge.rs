@@ -1,8 +1,10 @@
 //! After the storm: the world heals, liveness and convergence are demanded, and the checker judges the history.
 
 use crate::client::version_of;
-use crate::order::{self, Broken, Deed, Witness};
-use crate::plan::{FaultKind, Plan, What};
+use crate::commands::What;
+use crate::deed::Deed;
+use crate::order::{self, Broken, Witness};
+use crate::plan::{FaultKind, Plan};
 use crate::promises;
 use crate::strolls::{self, Stroll};
 use crate::walks;

@@ -6,7 +6,9 @@
 
 pub mod batch;
 pub mod client;
+pub mod commands;
 mod damage;
+pub mod deed;
 pub mod deeds;
 pub mod disk;
 mod faults;

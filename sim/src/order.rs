@@ -5,6 +5,7 @@
 //! This is a stronger promise than linearizability, and particular to samara; the checker, which knows nothing of
 //! versions, judges the same history on its own.
 
+use crate::deed::Deed;
 use samara_check::history::{Answer, Function, Level, Operation, Outcome};
 use samara_core::base::Stamp;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -23,39 +24,13 @@ pub struct Witness {
     pub deed: Deed,
 }
 
-/// What an operation did, where the checker's functions do not say it: this judge does.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Deed {
-    /// The function of the operation says it.
-    #[default]
-    Plain,
-    /// A write or a deletion under a condition.
-    If {
-        /// The value that must stand, or `None` if nothing may.
-        value: Option<Vec<u8>>,
-        /// The version that it must have.
-        version: Option<Stamp>,
-        /// What is written then; `None` deletes.
-        then: Option<Vec<u8>>,
-        /// Milliseconds to live.
-        ttl_ms: Option<u64>,
-    },
-    /// SET KEEPTTL.
-    PutKeep(Vec<u8>),
-    /// PEXPIRE; PERSIST without a time.
-    Expire {
-        /// Milliseconds to live.
-        ttl_ms: Option<u64>,
-    },
-}
-
 impl Witness {
     /// Whether the checker, which knows conditions on values and fixed times to live alone, can judge it: what it does not see
     /// has changed nothing.
     pub fn is_for_the_checker(&self) -> bool {
         let refused = self.operation.outcome == Outcome::Ok(Answer::Applied(false));
         let is_condition = matches!(self.deed, Deed::If { .. });
-        !self.operation.key.starts_with(b"timed") && !(is_condition && refused)
+        !(self.operation.key.starts_with(b"timed") || is_condition && refused)
     }
 }
 

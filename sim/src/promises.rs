@@ -214,7 +214,7 @@ fn line(witness: &Witness) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::order::Deed;
+    use crate::deed::Deed;
     use samara_core::base::{Hlc, NodeId};
 
     fn witness(process: u64, key: &str, write: bool, version: u64, call: u64, ret: u64) -> Witness {

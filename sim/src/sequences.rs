@@ -1,8 +1,10 @@
 //! RENAME, RENAMENX, COPY and MSETNX: the client plays the node that carries them out, with the core's own sequence of steps,
 //! each of which is asked, and judged, like any other operation. A node that dies between two steps leaves the rest undone.
 
+use crate::commands::What;
+use crate::deeds;
 use crate::order::{Witness, written_value};
-use crate::plan::{PlannedOperation, What};
+use crate::plan::PlannedOperation;
 use crate::situations::Situations;
 use bytes::Bytes;
 use samara_check::history::{Answer, Function, Outcome};
@@ -64,7 +66,7 @@ impl Walking {
     pub fn on_answer(&mut self, result: Result<Response, Failure>, now: u64) {
         let Some(mut sequence) = self.sequence.take() else { return };
         if let (Some((key, value)), Ok(response)) = (self.writing.take(), &result)
-            && crate::client::is_applied(response)
+            && deeds::is_applied(response)
         {
             self.own = value.clone();
             self.made.push((key, value));

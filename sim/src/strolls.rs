@@ -110,7 +110,7 @@ fn is_there(stroll: &Stroll, witness: &Witness, witnesses: &[Witness]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::order::Deed;
+    use crate::deed::Deed;
     use samara_check::history::Operation;
     use samara_core::base::PageEntry;
 

@@ -1,11 +1,12 @@
 //! The event loop: virtual time, nodes with their clocks and disks, the network, the clients, and the faults of the plan.
 
 use crate::client::{Client, Ended};
+use crate::deed::Deed;
 use crate::judge;
 use crate::machine::{EPOCH_MS, Machine};
 use crate::monitor::Monitor;
 use crate::network::Link;
-use crate::order::{self, Deed, Witness};
+use crate::order::{self, Witness};
 use crate::plan::Plan;
 use crate::random::Stream;
 use crate::situations::Situations;
@@ -487,7 +488,7 @@ impl World {
         }
     }
 
-    fn record(&mut self, witness: Option<Witness>) {
+    fn record(&mut self, witness: Option<Box<Witness>>) {
         self.operations += 1;
         if let Some(witness) = witness {
             let operation = &witness.operation;
@@ -502,7 +503,7 @@ impl World {
             if witness.operation.outcome == Outcome::Unknown {
                 self.meet("outcome_unknown");
             }
-            self.witnesses.push(witness);
+            self.witnesses.push(*witness);
         }
     }
 
