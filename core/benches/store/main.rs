@@ -15,10 +15,10 @@
 //!
 //! `hot` reads 200,000 records again and again, `all` any of them, `scan` 100 in order. `overwrite` writes as many records
 //! as there are, over those there, once to reach the steady state and once to measure: bytes written are those of the
-//! process's write calls, space is what the files take. `reopen` opens and reads one record, after a stop and after the
-//! process was killed at the end of a fill. `synced` counts a write when it is durable, the rest when the operating system
-//! has it (interval durability; the peers' default). Ours runs on one thread, which also does the I/O; peers keep their
-//! background threads. `core/benches/rocksdb` adds RocksDB. A bench decides no test.
+//! process's write calls, space is what the files take. `reopen` opens and reads one record, after a stop, and after a process
+//! that wrote on was killed. `synced` counts a write when it is durable, the rest when the operating system has it (interval
+//! durability; the peers' default). Ours runs on one thread, which also does the I/O; peers keep their background threads:
+//! processor time counts all of them. `core/benches/rocksdb` adds RocksDB. A bench decides no test.
 
 mod data;
 mod files;

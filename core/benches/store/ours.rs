@@ -30,6 +30,7 @@ pub struct Ours {
     counters: Counters,
     start: Instant,
     window: u64,
+    sync: bool,
     longest: Duration,
     memory: usize,
     put: u64,
@@ -83,6 +84,7 @@ impl Engine for Ours {
             counters: Counters::default(),
             start: Instant::now(),
             window: setup.window,
+            sync: setup.sync,
             longest: Duration::ZERO,
             memory: 0,
             put: 0,
@@ -100,13 +102,31 @@ impl Engine for Ours {
         let ballot = Stamp { hlc: Hlc((1 << 56) + self.put), node: NodeId(1) };
         let value = Some(Bytes::from(value(number)));
         let record = Record { ballot, written: ballot, value, ..Record::default() };
-        let lsn = self.call(|store, cx| store.put(cx, key(number), record));
-        while lsn.0 > self.store.durable().0 + self.window || self.store.admit().is_err() {
-            assert!(self.step(), "a write waits for nothing");
+        if self.sync {
+            // As the peers: a window of writes, then one sync for them.
+            let now = Now { mono: Mono(0), wall: WallTime(0) };
+            let (out, events, counters) = (&mut self.out, &mut self.events, &mut self.counters);
+            self.store.put(&mut StoreCx { now, out, events, counters }, key(number), record);
+            if self.put.is_multiple_of(self.window) {
+                self.sync();
+            }
+        } else {
+            let lsn = self.call(|store, cx| store.put(cx, key(number), record));
+            while lsn.0 > self.store.durable().0 + self.window || self.store.admit().is_err() {
+                assert!(self.step(), "a write waits for nothing");
+            }
         }
         if self.put.is_multiple_of(4096) {
             self.events.clear();
             self.memory = self.memory.max(self.store.memory().iter().map(|(_, bytes)| bytes).sum());
+        }
+    }
+
+    fn sync(&mut self) {
+        self.call(|_, _| ());
+        let newest = self.store.newest();
+        while newest > self.store.durable() || self.store.admit().is_err() {
+            assert!(self.step(), "a write waits for nothing");
         }
     }
 

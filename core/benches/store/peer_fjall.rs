@@ -23,7 +23,13 @@ impl Engine for Fjall {
     fn put(&mut self, number: u64) {
         self.put += 1;
         self.items.insert(name(number), value(number)).expect("a write");
-        if self.sync && self.put.is_multiple_of(self.window) {
+        if self.put.is_multiple_of(self.window) {
+            self.sync();
+        }
+    }
+
+    fn sync(&mut self) {
+        if self.sync {
             self.db.persist(fjall::PersistMode::SyncData).expect("a sync");
         }
     }

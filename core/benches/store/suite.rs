@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 const READS: u64 = 200_000;
 const SCANS: u64 = 5_000;
+/// Several memtables of them.
+const WRITES_BEFORE_DEATH: u64 = 2_000_000;
 
 /// What an engine is opened with.
 #[derive(Debug, Clone)]
@@ -29,6 +31,8 @@ pub struct Setup {
 pub trait Engine {
     fn open(path: &Path, setup: &Setup) -> Self;
     fn put(&mut self, number: u64);
+    /// Makes durable all that has been put, where writes are synced.
+    fn sync(&mut self) {}
     /// Lets what goes on in the background come to rest, where it can be known.
     fn settle(&mut self);
     fn get(&mut self, number: u64) -> bool;
@@ -39,20 +43,41 @@ pub trait Engine {
     }
 }
 
-/// A measured row: name, figure, and whether it is operations a second.
-pub type Rows = Vec<(&'static str, f64, bool)>;
-/// An engine's name and the two things that it can do: its rows, and a fill that ends in an abort.
+/// What a row tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Figure {
+    /// Operations a second.
+    Rate,
+    /// Microseconds of processor time for each, of all threads.
+    Cpu,
+    Other,
+}
+
+/// A measured row: name, figure, and what it tells.
+pub type Rows = Vec<(String, f64, Figure)>;
+/// An engine's name and the two things that it can do: its rows, and writes that end in an abort.
 pub type Player = (&'static str, fn(&Setup, &str) -> Rows, fn(&Setup, &Path));
 
 pub fn player<E: Engine>(name: &'static str) -> Player {
-    (name, measure::<E>, fill_and_die::<E>)
+    (name, measure::<E>, write_and_die::<E>)
 }
 
-/// Operations a second of `count` calls.
-fn rate(count: u64, mut call: impl FnMut(u64)) -> f64 {
-    let start = Instant::now();
+/// Measures `count` calls: operations a second, and processor time for each.
+fn timed(rows: &mut Rows, name: &str, count: u64, mut call: impl FnMut(u64)) {
+    let (start, before) = (Instant::now(), processor());
     (0..count).for_each(&mut call);
-    count as f64 / start.elapsed().as_secs_f64()
+    rows.push((name.into(), count as f64 / start.elapsed().as_secs_f64(), Figure::Rate));
+    rows.push((format!("{name}, CPU us each"), (processor() - before) * 1e6 / count as f64, Figure::Cpu));
+}
+
+/// Seconds of processor time that this process has taken so far, all threads together.
+fn processor() -> f64 {
+    /// Ticks a second in `/proc`, the same on every Linux.
+    const TICKS: f64 = 100.0;
+    let text = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let behind = text.rsplit(')').next().unwrap_or_default();
+    let ticks = behind.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<f64>().ok());
+    ticks.sum::<f64>() / TICKS
 }
 
 /// Bytes that this process has written so far, by every thread.
@@ -72,15 +97,18 @@ fn space(path: &Path) -> u64 {
     entries.map(size).sum()
 }
 
-/// Puts one after the other; the rate, and the longest that one took.
-fn puts<E: Engine>(db: &mut E, count: u64, number: impl Fn(u64) -> u64) -> (f64, Duration) {
+/// Puts one after the other: the rate, and the longest that one took.
+fn puts<E: Engine>(rows: &mut Rows, name: &str, db: &mut E, count: u64, number: impl Fn(u64) -> u64) {
     let mut longest = Duration::ZERO;
-    let rate = rate(count, |at| {
+    timed(rows, name, count, |at| {
         let before = Instant::now();
         db.put(number(at));
         longest = longest.max(before.elapsed());
+        if at + 1 == count {
+            db.sync();
+        }
     });
-    (rate, longest)
+    rows.push((format!("{name}, longest write, ms"), longest.as_secs_f64() * 1e3, Figure::Other));
 }
 
 fn measure<E: Engine>(setup: &Setup, name: &str) -> Rows {
@@ -89,56 +117,50 @@ fn measure<E: Engine>(setup: &Setup, name: &str) -> Rows {
     let wants = |row: &str| setup.rows.is_empty() || setup.rows.iter().any(|wanted| *wanted == row);
     let mut rows = Rows::new();
     let mut db = E::open(&path, setup);
-    let (fill, stall) = puts(&mut db, keys, |number| number);
-    rows.push(("fill", fill, true));
-    rows.push(("fill, longest write, ms", stall.as_secs_f64() * 1e3, false));
+    puts(&mut rows, "fill", &mut db, keys, |number| number);
     println!("  {name} fill: {}", db.note());
     db.settle();
     let hot = keys.min(200_000);
     if wants("hot") {
         (0..hot).for_each(|number| assert!(db.get(number)));
-        rows.push(("hot", rate(READS, |number| assert!(db.get(spread(number, hot)))), true));
+        timed(&mut rows, "hot", READS, |number| assert!(db.get(spread(number, hot))));
     }
     if wants("all") {
-        rows.push(("all", rate(READS, |number| assert!(db.get(spread(number * 7, keys)))), true));
+        timed(&mut rows, "all", READS, |number| assert!(db.get(spread(number * 7, keys))));
     }
     if wants("absent") {
-        rows.push(("absent", rate(READS, |number| assert!(!db.get(keys + number))), true));
+        timed(&mut rows, "absent", READS, |number| assert!(!db.get(keys + number)));
     }
     if wants("scan") {
-        rows.push(("scan", rate(SCANS, |number| assert!(db.scan(spread(number, keys)) <= 100)), true));
+        timed(&mut rows, "scan", SCANS, |number| assert!(db.scan(spread(number, keys)) <= 100));
     }
     println!("  {name} reads: {}", db.note());
     if wants("overwrite") {
         // The first pass brings the tree into its steady state; the second is measured.
-        puts(&mut db, keys, |number| spread(number, keys));
+        (0..keys).for_each(|number| db.put(spread(number, keys)));
+        db.settle();
         let before = written();
-        let (overwrite, stall) = puts(&mut db, keys, |number| spread(number * 3, keys));
+        puts(&mut rows, "overwrite", &mut db, keys, |number| spread(number * 3, keys));
         db.settle();
         let user = (keys * ENTRY_BYTES) as f64;
-        rows.push(("overwrite", overwrite, true));
-        rows.push(("overwrite, longest write, ms", stall.as_secs_f64() * 1e3, false));
-        rows.push(("overwrite, bytes written for one", (written() - before) / user, false));
-        rows.push(("overwrite, space for one byte", space(&path) as f64 / user, false));
+        rows.push(("overwrite, bytes written for one".into(), (written() - before) / user, Figure::Other));
+        rows.push(("overwrite, space for one byte".into(), space(&path) as f64 / user, Figure::Other));
         println!("  {name} overwrite: {}", db.note());
     }
     drop(db);
     if wants("reopen") {
-        rows.push(("reopen after a stop, ms", reopen::<E>(&path, setup), false));
-    }
-    let _removed = std::fs::remove_dir_all(&path);
-    if wants("reopen") {
+        rows.push(("reopen after a stop, ms".into(), reopen::<E>(&path, setup), Figure::Other));
         let mut child = Command::new(std::env::current_exe().expect("this program"));
         child.args(["--die", name, "--keys", &keys.to_string()]).arg("--dir").arg(&setup.directory);
         let status = child.stderr(std::process::Stdio::null()).status().expect("a child");
         assert!(!status.success(), "the child was killed");
-        rows.push(("reopen after a kill, ms", reopen::<E>(&path, setup), false));
-        let _removed = std::fs::remove_dir_all(&path);
+        rows.push(("reopen after a kill, ms".into(), reopen::<E>(&path, setup), Figure::Other));
     }
+    let _removed = std::fs::remove_dir_all(&path);
     if wants("synced") {
         let synced = Setup { sync: true, ..setup.clone() };
         let mut db = E::open(&path, &synced);
-        rows.push(("fill, synced", puts(&mut db, (keys / 10).max(1_000), |number| number).0, true));
+        puts(&mut rows, "fill, synced", &mut db, (keys / 10).max(1_000), |number| number);
         drop(db);
         let _removed = std::fs::remove_dir_all(&path);
     }
@@ -152,10 +174,10 @@ fn reopen<E: Engine>(path: &Path, setup: &Setup) -> f64 {
     start.elapsed().as_secs_f64() * 1e3
 }
 
-/// Fills a directory and dies in the midst of it.
-fn fill_and_die<E: Engine>(setup: &Setup, path: &Path) {
+/// Opens a directory, writes on, and dies in the midst of it.
+fn write_and_die<E: Engine>(setup: &Setup, path: &Path) {
     let mut db = E::open(path, setup);
-    puts(&mut db, setup.keys, |number| number);
+    (0..setup.keys.min(WRITES_BEFORE_DEATH)).for_each(|number| db.put(spread(number, setup.keys)));
     std::process::abort();
 }
 
@@ -224,12 +246,12 @@ pub fn run(players: &[Player]) {
     }
     let _removed = std::fs::remove_dir_all(&setup.directory);
     let of = |rounds: &[Rows], row: usize| median(rounds.iter().map(|rows| rows[row].1).collect());
-    for (row, (what, _, is_rate)) in all[0][0].iter().enumerate() {
+    for (row, (what, _, kind)) in all[0][0].iter().enumerate() {
         let mut line = format!("{what:34}");
         let ours = of(&all[0], row);
         for ((name, ..), rounds) in players.iter().zip(&all) {
             let figure = of(rounds, row);
-            let digits = if *is_rate { 0 } else { 2 };
+            let digits = if *kind == Figure::Rate { 0 } else { 2 };
             let ratio =
                 if *name == players[0].0 { String::new() } else { format!(" ({:.2})", ours / figure) };
             line = format!("{line}  {name} {figure:>10.digits$}{ratio}");

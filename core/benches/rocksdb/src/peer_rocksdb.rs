@@ -3,7 +3,8 @@
 use super::data::{name, value};
 use super::suite::{Engine, Setup};
 use rocksdb::{
-    BlockBasedOptions, Cache, DB, DBCompressionType, Direction, IteratorMode, Options, WriteBatch, WriteOptions,
+    BlockBasedOptions, Cache, DB, DBCompressionType, Direction, IteratorMode, Options, WriteBatch,
+    WriteOptions,
 };
 use std::path::Path;
 
@@ -18,7 +19,7 @@ pub struct RocksDb {
 impl Engine for RocksDb {
     fn open(path: &Path, setup: &Setup) -> Self {
         let mut blocks = BlockBasedOptions::default();
-        blocks.set_block_cache(&Cache::new_lru_cache(setup.cache_bytes));
+        blocks.set_block_cache(&Cache::new_lru_cache(setup.cache_bytes).expect("a cache"));
         blocks.set_bloom_filter(10.0, false);
         blocks.set_block_size(8 << 10);
         blocks.set_format_version(5);
@@ -42,16 +43,29 @@ impl Engine for RocksDb {
         }
         self.batch.put(name(number), value(number));
         if self.batch.len() as u64 >= self.window {
+            self.sync();
+        }
+    }
+
+    fn sync(&mut self) {
+        if self.sync {
             let mut options = WriteOptions::default();
             options.set_sync(true);
-            self.db.write_opt(&std::mem::take(&mut self.batch), &options).expect("a synced write");
+            self.db.write_opt(std::mem::take(&mut self.batch), &options).expect("a synced write");
         }
     }
 
     fn settle(&mut self) {
-        let mut options = rocksdb::WaitForCompactOptions::default();
-        options.set_flush(false);
-        self.db.wait_for_compact(&options).expect("compaction comes to rest");
+        let count = |name: &str| self.db.property_int_value(name).ok().flatten().unwrap_or(0);
+        let names = [
+            "mem-table-flush-pending",
+            "num-running-flushes",
+            "compaction-pending",
+            "num-running-compactions",
+        ];
+        while names.iter().any(|name| count(&format!("rocksdb.{name}")) > 0) {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
     }
 
     fn get(&mut self, number: u64) -> bool {
