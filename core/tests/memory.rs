@@ -134,6 +134,18 @@ impl Engine {
         self.events.clear();
     }
 
+    /// Many reads and writes at once.
+    fn crowd(&mut self) {
+        for number in 0..200 {
+            let _lookup = self.call(|store, cx| store.get(cx, &key(number * 17)));
+        }
+        for number in 0..8 {
+            self.call(|store, cx| store.scan(cx, key(number), false, None, 50, 32 << 10));
+        }
+        while self.step() {}
+        self.events.clear();
+    }
+
     fn scan(&mut self, number: u64) {
         self.call(|store, cx| store.scan(cx, key(number), false, None, 50, 32 << 10));
         while !self.events.iter().any(|event| matches!(event, StoreEvent::Scanned { .. })) {
@@ -170,6 +182,7 @@ fn what_is_allocated_stays_within_the_budget() {
         };
         engine.call(|store, cx| store.boot(cx, true));
         while engine.step() {}
+        engine.crowd();
         for round in 0..3 {
             for number in 0..KEYS {
                 engine.put(number.wrapping_mul(7_919) % KEYS);
@@ -182,12 +195,13 @@ fn what_is_allocated_stays_within_the_budget() {
                 }
             }
         }
+        engine.crowd();
         let bytes: usize = engine.disk.0.values().map(Vec::len).sum();
         assert!(bytes > 2 * BUDGET, "{bytes} bytes of files are more than memory holds");
         accounted = engine.accounted;
         opt_out(|| drop(std::mem::take(&mut engine.disk)));
     });
-    let most = BUDGET as u64 * 115 / 100;
+    let most = BUDGET as u64 * 105 / 100;
     let (peak, budget) = (used.bytes_max, BUDGET);
     println!(
         "at most {peak} bytes allocated, {accounted} by the store's own account, of a budget of {budget}"
@@ -196,5 +210,6 @@ fn what_is_allocated_stays_within_the_budget() {
         peak <= most,
         "{peak} bytes allocated at the peak, {accounted} accounted, of a budget of {budget}"
     );
+    assert!(accounted as u64 <= most, "{accounted} bytes by the store's own account");
     assert!(accounted as u64 * 2 > peak, "the account tells of what is there");
 }

@@ -74,6 +74,7 @@ impl Machine {
             store: StoreOptions {
                 memtable_bytes: plan.memtable_bytes as usize,
                 wal_segment_bytes: 32 << 10,
+                wal_group_bytes: 2 << 10,
                 block_bytes: 512,
                 cache_bytes: 4 << 10,
                 value_inline_max: 64,

@@ -224,6 +224,7 @@ impl Replica {
             StoreEvent::Damaged { .. }
             | StoreEvent::Recovered
             | StoreEvent::Dropped { .. }
+            | StoreEvent::Snapshot { .. }
             | StoreEvent::Healed
             | StoreEvent::Fatal(_) => {}
         }

@@ -47,6 +47,8 @@ impl Store {
         if self.committing.is_none() && !self.pending.is_empty() && !self.must_wait() {
             self.write_group(cx);
         }
+        self.freeze_for_snapshot();
+        self.take_snapshots(cx);
         self.mend(cx);
         self.start_merges(cx);
         self.prepare_reserve(cx);
@@ -128,25 +130,34 @@ impl Store {
         }
         let segments_max = if self.is_short_of_space() { SEGMENTS_WHEN_SHORT } else { SEGMENTS_MAX };
         let is_full = self.active.bytes() >= self.options.memtable_bytes
+            || self.wants_freeze()
             || (self.segments_since_freeze() >= segments_max && !self.active.is_empty());
-        if is_full && self.pending.is_empty() && self.frozen.len() < FROZEN_MAX {
-            self.freeze(segment, group);
+        if let Some(frozen) = self.frozen.back_mut().filter(|frozen| frozen.group == group) {
+            frozen.segment = Some(segment);
+            self.rotate = true;
+        }
+        let is_logged = self.frozen.back().is_none_or(|frozen| frozen.segment.is_some());
+        if is_full && !self.active.is_empty() && is_logged && self.frozen.len() < FROZEN_MAX {
+            // What waits for groups behind this one stands in the memtable, too.
+            let behind = self.pending.cut();
+            self.freeze((behind == 0).then_some(segment), group + behind);
         }
     }
 
     fn segments_since_freeze(&self) -> usize {
-        let last = self.frozen.back().map_or(0, |frozen| frozen.segment);
+        let last = self.frozen.iter().filter_map(|frozen| frozen.segment).max().unwrap_or(0);
         self.segments.iter().filter(|(number, _)| *number > last).count()
     }
 
-    /// The active memtable, all of it in groups up to `group`, takes no more writes.
-    pub(super) fn freeze(&mut self, segment: u64, group: u64) {
+    /// The active memtable, all of it in groups up to `group`, takes no more writes. The segment of that group, if it is known.
+    pub(super) fn freeze(&mut self, segment: Option<u64>, group: u64) {
         let memtable = Arc::new(core::mem::take(&mut self.active));
         for job in self.reads.values_mut() {
             job.pin(&memtable);
         }
-        self.frozen.push_back(Frozen { memtable, segment, group, dropped: Vec::new() });
-        self.rotate = true;
+        self.frozen.push_back(Frozen { memtable, group, segment, dropped: Vec::new() });
+        self.rotate |= segment.is_some();
+        self.on_frozen();
     }
 
     /// Goes on in the spare segment; false while it is not ready, or the old one is not durable (interval durability).

@@ -405,6 +405,7 @@ impl Store {
         match install.kind {
             InstallKind::Flush => {
                 self.flush = None;
+                self.take_snapshots(cx);
                 cx.counters.add(Counter::MemtableFlushed);
             }
             InstallKind::Compaction => self.on_compacted(cx),
@@ -445,7 +446,9 @@ impl Store {
         for file in doomed {
             let is_used = match file.kind {
                 FileKind::Table | FileKind::Value => {
-                    self.reads.values().any(|job| job.uses(file.number)) || self.scrub_uses(file.number)
+                    self.reads.values().any(|job| job.uses(file.number))
+                        || self.scrub_uses(file.number)
+                        || self.snapshots.uses(file.number)
                 }
                 FileKind::Wal => self.tail.is_some_and(|tail| tail.segment == file.number),
                 _ => false,

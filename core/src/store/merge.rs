@@ -156,11 +156,12 @@ impl Store {
         }
         if self.flush.is_none()
             && let Some(frozen) = self.frozen.front().cloned()
+            && let Some(segment) = frozen.segment
             && self.is_committed(frozen.group)
         {
             let position = frozen.memtable.seek(&[], false);
             let mut install = Install::new(InstallKind::Flush);
-            install.covers = Some((frozen.segment, frozen.group));
+            install.covers = Some((segment, frozen.group));
             self.start_merge(
                 cx,
                 MergeKind::Flush,
@@ -331,6 +332,7 @@ impl Store {
             if self.is_piece(&merge) || entries >= PIECE_ENTRIES {
                 break;
             }
+            self.stats.entries_walked += 1;
             match self.settle_sources(&mut merge) {
                 Ok(missing) if missing.is_empty() => {}
                 Ok(missing) => {

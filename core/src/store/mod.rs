@@ -27,11 +27,13 @@ mod reserve;
 mod scan;
 mod scrub;
 mod separate;
+mod snapshot;
 mod spans;
 mod status;
 mod suspect;
 mod table;
 mod trouble;
+mod turns;
 mod unread;
 mod values;
 pub mod verify;
@@ -54,13 +56,15 @@ use manifest::{Install, ManifestTail};
 use memtable::{Held, Memtable};
 use merge::Merge;
 pub use options::{Durability, StoreOptions, StoreStats};
-use purpose::{MANIFEST, OnFailure, Purpose};
+use purpose::{InFlight, OnFailure, Purpose};
 use reads::GetJob;
 use recovery::Recovery;
 use reserve::Reserve;
 use scan::ScanJob;
 pub use scan::{Direction, ScanRange};
 use scrub::Scrub;
+use snapshot::Snapshots;
+pub use snapshot::{SNAPSHOTS_MAX, SnapshotId};
 use suspect::Suspicion;
 use table::BlockAt;
 use values::ValueFiles;
@@ -138,6 +142,11 @@ pub enum StoreEvent {
         /// The slots of one call.
         slots: Vec<Slot>,
     },
+    /// A snapshot has been taken: `scan_snapshot` shows it until it is released.
+    Snapshot {
+        /// Which.
+        id: SnapshotId,
+    },
     /// R6: an earlier life left suspect stretches, or this start found some.
     Suspect,
     /// R6: stretches that were healed are no longer suspect.
@@ -164,9 +173,11 @@ pub enum Lookup {
 #[derive(Debug, Clone)]
 struct Frozen {
     memtable: Arc<Memtable>,
-    /// Once it is in a table, segments up to this one and groups up to this one are not needed.
-    segment: u64,
+    /// The last group of the log that holds entries of it.
     group: u64,
+    /// The segment with that group, once it is on its way: once the memtable is in a table, segments up to this one are not
+    /// needed.
+    segment: Option<u64>,
     /// Slots whose entries count as not there.
     dropped: Vec<(u16, u64)>,
 }
@@ -216,7 +227,9 @@ const FULL_RETRY_MS: u64 = 500;
 pub struct Store {
     options: StoreOptions,
     tickets: u64,
-    purposes: BTreeMap<Ticket, (Purpose, FileName)>,
+    purposes: BTreeMap<Ticket, InFlight>,
+    /// Bytes that disk operations in flight write and read.
+    in_flight_bytes: usize,
     recovery: Option<Recovery>,
     serving: bool,
     active: Memtable,
@@ -273,6 +286,7 @@ pub struct Store {
     cache: BlockCache,
     hot: HotRecords,
     scrub: Scrub,
+    snapshots: Snapshots,
     reserve: Reserve,
     full_until: Option<Instant>,
     /// Since when writers wait.
@@ -295,6 +309,7 @@ impl Store {
             options,
             tickets: Self::TICKET_TAG,
             purposes: BTreeMap::new(),
+            in_flight_bytes: 0,
             recovery: None,
             serving: false,
             active: Memtable::default(),
@@ -338,6 +353,7 @@ impl Store {
             cache,
             hot: HotRecords::new(hot_bytes),
             scrub: Scrub::default(),
+            snapshots: Snapshots::default(),
             reserve: Reserve::default(),
             full_until: None,
             stalled_since: None,
@@ -349,9 +365,10 @@ impl Store {
 
     /// A disk operation with one of the store's tickets ended.
     pub fn on_disk(&mut self, cx: &mut StoreCx<'_>, ticket: Ticket, result: DiskResult) {
-        let Some((purpose, file)) = self.purposes.remove(&ticket) else {
+        let Some(InFlight { purpose, file, bytes }) = self.purposes.remove(&ticket) else {
             return;
         };
+        self.in_flight_bytes -= bytes;
         if let DiskResult::Failed(error) = &result {
             match purpose.on_failure(error.kind) {
                 OnFailure::Handled => {}
@@ -376,6 +393,7 @@ impl Store {
             Purpose::GetBlock(token) => self.on_get_block(cx, token, &result),
             Purpose::ScanBlock(token, source, turn) => self.on_scan_block(cx, token, source, turn, result),
             Purpose::ScanValue(token, number, turn) => self.on_scan_value(cx, token, number, turn, result),
+            Purpose::ScanTurn(token, turn) => self.on_scan_turn(cx, token, turn),
             Purpose::Scrub => self.on_scrub_read(cx, result),
             Purpose::ReserveMake => self.on_reserve_made(cx, file, &result),
             Purpose::ReserveFree => self.on_reserve_freed(cx),
@@ -386,7 +404,9 @@ impl Store {
     fn disk(&mut self, cx: &mut StoreCx<'_>, purpose: Purpose, op: DiskOp) {
         self.tickets += 1;
         let ticket = Ticket(self.tickets);
-        self.purposes.insert(ticket, (purpose, op.file().unwrap_or(MANIFEST)));
+        let in_flight = InFlight::new(purpose, &op);
+        self.in_flight_bytes += in_flight.bytes;
+        self.purposes.insert(ticket, in_flight);
         cx.out.push(Output::Disk { ticket, op });
     }
 
@@ -415,7 +435,7 @@ impl Store {
         }
         self.hot.remove(&self.name, table::hash(&self.name));
         self.last_lsn = lsn;
-        self.pending.push(&self.name, &self.body, lsn);
+        self.pending.push(&self.name, &self.body, lsn, self.options.wal_group_bytes);
         lsn
     }
 

@@ -21,6 +21,8 @@ pub struct StoreOptions {
     pub memtable_bytes: usize,
     /// Bytes of one WAL segment.
     pub wal_segment_bytes: u64,
+    /// Bytes of changes after which a commit group ends, and the rest goes into the next: what one step writes at most.
+    pub wal_group_bytes: usize,
     /// Target bytes of a data block.
     pub block_bytes: usize,
     /// Values above so many bytes stand apart, in value files.
@@ -47,6 +49,7 @@ impl Default for StoreOptions {
             durability: Durability::Sync,
             memtable_bytes: 64 << 20,
             wal_segment_bytes: 32 << 20,
+            wal_group_bytes: 1 << 20,
             block_bytes: 8 << 10,
             value_inline_max: VALUE_INLINE_MAX,
             value_file_bytes: 256 << 20,
@@ -75,6 +78,8 @@ pub struct StoreStats {
     pub tables_moved: u64,
     /// Bytes read by scrubbing.
     pub scrubbed_bytes: u64,
+    /// Entries that merges and scans have looked at.
+    pub entries_walked: u64,
     /// Times a commit was held back because compaction lags behind.
     pub commits_slowed: u64,
     /// Longest time that writers waited for memory, for the log's next segment or for compaction, milliseconds.

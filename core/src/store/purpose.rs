@@ -1,7 +1,7 @@
 //! What the disk operations in flight are for, and what becomes of those that fail.
 
 use super::ReadToken;
-use crate::io::{DiskErrorKind, FileKind, FileName};
+use crate::io::{DiskErrorKind, DiskOp, FileKind, FileName};
 
 /// The store's list of its files.
 pub(super) const MANIFEST: FileName = FileName::new(FileKind::Manifest, 0);
@@ -32,10 +32,32 @@ pub(super) enum Purpose {
     /// A read for a source, or for a record's value, of a scan that was begun anew so many times.
     ScanBlock(ReadToken, usize, u32),
     ScanValue(ReadToken, usize, u32),
+    /// A read of nothing, so that a long scan lets others have their turn.
+    ScanTurn(ReadToken, u32),
     Scrub,
     ReserveMake,
     ReserveFree,
     Remove,
+}
+
+/// A disk operation in flight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct InFlight {
+    pub(super) purpose: Purpose,
+    pub(super) file: FileName,
+    /// Bytes that it writes or reads.
+    pub(super) bytes: usize,
+}
+
+impl InFlight {
+    pub(super) fn new(purpose: Purpose, op: &DiskOp) -> Self {
+        let bytes = match op {
+            DiskOp::Write { data, .. } => data.len(),
+            DiskOp::Read { len, .. } => *len as usize,
+            _ => 0,
+        };
+        Self { purpose, file: op.file().unwrap_or(MANIFEST), bytes }
+    }
 }
 
 impl Purpose {
@@ -48,7 +70,11 @@ impl Purpose {
             Self::SegmentMake | Self::SegmentDir => "make a segment of the log",
             Self::Merge(_) => "write a table",
             Self::Manifest => "write the manifest",
-            Self::MergeRead(..) | Self::GetBlock(_) | Self::ScanBlock(..) | Self::Scrub => "read a block",
+            Self::MergeRead(..)
+            | Self::GetBlock(_)
+            | Self::ScanBlock(..)
+            | Self::ScanTurn(..)
+            | Self::Scrub => "read a block",
             Self::MergeValue(..) | Self::ScanValue(..) => "read a value",
             Self::ReserveMake | Self::ReserveFree => "keep space in reserve",
             Self::Remove => "remove a file",
@@ -67,6 +93,7 @@ impl Purpose {
             | Self::GetBlock(_)
             | Self::ScanBlock(..)
             | Self::ScanValue(..)
+            | Self::ScanTurn(..)
             | Self::Scrub
             | Self::ReserveMake
             | Self::ReserveFree

@@ -237,7 +237,7 @@ impl Store {
         self.tell_found(cx);
         if let (true, Some(tail)) = (is_log_damaged, self.tail) {
             // What was whole goes into a table, so that the damaged segments can go.
-            self.freeze(tail.segment, tail.group);
+            self.freeze(Some(tail.segment), tail.group);
         }
     }
 

@@ -8,7 +8,8 @@ use super::page::Page;
 use super::pointer::Pointer;
 use super::table::{BlockAt, Table};
 use super::trouble::Trouble;
-use super::{Frozen, Lsn, Purpose, ReadJob, ReadToken, Store, StoreCx, StoreEvent};
+use super::turns;
+use super::{Frozen, Lsn, Purpose, ReadJob, ReadToken, SnapshotId, Store, StoreCx, StoreEvent};
 use crate::base::{Counter, RecordKey};
 use crate::io::{DiskOp, DiskResult};
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -104,6 +105,8 @@ impl Same {
 #[derive(Debug, Clone)]
 pub(super) struct ScanJob {
     backward: bool,
+    /// What is scanned; else the store as it is.
+    snapshot: Option<SnapshotId>,
     /// Where the scan began, and where it stands.
     from: Edge,
     at: Edge,
@@ -155,6 +158,7 @@ impl ScanJob {
         let (at, to) = if backward { (high, low) } else { (low, high) };
         Self {
             backward,
+            snapshot: None,
             from: at.clone(),
             at,
             turn: 0,
@@ -178,8 +182,19 @@ impl ScanJob {
             || self.values.values().any(|pointer| pointer.file == number)
     }
 
+    pub(super) fn turn(&self) -> u32 {
+        self.turn
+    }
+
+    /// Bytes of what it has read and found.
+    pub(super) fn memory(&self) -> usize {
+        self.taken + self.cursors.iter().map(Cursor::memory).sum::<usize>()
+    }
+
     pub(super) fn pin(&mut self, memtable: &Arc<Memtable>) {
-        self.pins.push(Pin { memtable: memtable.clone(), dropped: Vec::new() });
+        if self.snapshot.is_none() {
+            self.pins.push(Pin { memtable: memtable.clone(), dropped: Vec::new() });
+        }
     }
 
     fn seek(&self, memtable: &Memtable) -> Position {
@@ -247,6 +262,22 @@ impl Store {
         token
     }
 
+    /// The same of a snapshot that has been taken; `Unreadable` if it is not there, or was released before the scan began.
+    pub fn scan_snapshot(
+        &mut self,
+        cx: &mut StoreCx<'_>,
+        id: SnapshotId,
+        range: &ScanRange,
+        limit: usize,
+        bytes: usize,
+    ) -> ReadToken {
+        let token = self.take_token();
+        let mut job = ScanJob::new(range, limit, bytes);
+        job.snapshot = Some(id);
+        self.begin_scan(cx, token, job);
+        token
+    }
+
     /// R6: the records from `from` up to `to` upwards, without what stands in damaged blocks: their keys are suspect, and so
     /// are asked for elsewhere. A block that only could not be read this time ends it as `Unreadable`.
     pub fn scan_readable(
@@ -270,8 +301,18 @@ impl Store {
     fn begin_scan(&mut self, cx: &mut StoreCx<'_>, token: ReadToken, mut job: ScanJob) {
         let pin =
             |frozen: &Frozen| Pin { memtable: frozen.memtable.clone(), dropped: frozen.dropped.clone() };
-        job.pins = self.frozen.iter().map(pin).collect();
-        for (level, run) in self.levels.runs().iter().enumerate().filter(|(_, run)| !run.is_empty()) {
+        let levels = match job.snapshot {
+            // What is put or dropped since the snapshot does not show.
+            Some(id) => self.snapshots.levels(id),
+            None => Some(&self.levels),
+        };
+        let Some(levels) = levels else {
+            return cx.events.push(StoreEvent::Unreadable { token });
+        };
+        if job.snapshot.is_none() {
+            job.pins = self.frozen.iter().map(pin).collect();
+        }
+        for (level, run) in levels.runs().iter().enumerate().filter(|(_, run)| !run.is_empty()) {
             if level == 0 {
                 // The latest first: of equal entries that one is shown.
                 let cursors = (0..run.len()).rev().filter_map(|at| job.cursor(run, at, at + 1));
@@ -301,18 +342,25 @@ impl Store {
         self.begin_scan(cx, token, job);
     }
 
-    fn run_scan(&mut self, cx: &mut StoreCx<'_>, token: ReadToken, mut job: ScanJob) {
+    pub(super) fn run_scan(&mut self, cx: &mut StoreCx<'_>, token: ReadToken, mut job: ScanJob) {
         // Memory does not change within a step: each memtable is searched once, and walked from there.
         let pins = core::mem::take(&mut job.pins);
-        let memory: Vec<&Memtable> = pins.iter().map(|pin| &*pin.memtable).chain([&self.active]).collect();
+        let active = [&self.active].into_iter().filter(|_| job.snapshot.is_none());
+        let memory: Vec<&Memtable> = pins.iter().map(|pin| &*pin.memtable).chain(active).collect();
         let mut positions: Vec<_> = memory.iter().map(|memtable| job.seek(memtable)).collect();
         let backward = job.backward;
         let sources = memory.iter().zip(&mut positions).enumerate();
         let mut heads: Vec<Option<Held<'_>>> = sources
             .map(|(at, (memtable, position))| head_of(memtable, position, pins.get(at), backward))
             .collect();
-        let mut found = Vec::new();
+        let (mut found, before) = (Vec::new(), self.stats.entries_walked);
         let done = loop {
+            if self.stats.entries_walked - before >= turns::ENTRIES_MAX {
+                job.pins = pins;
+                self.yield_scan(cx, token, job);
+                return self.report_all(cx, found);
+            }
+            self.stats.entries_walked += 1;
             if job.page.len() >= job.limit || (job.taken >= job.bytes && job.page.len() > 0) {
                 break false;
             }
@@ -369,7 +417,7 @@ impl Store {
     }
 
     /// The scan that a read was for, unless it has begun anew since.
-    fn take_scan(&mut self, token: ReadToken, turn: u32) -> Option<ScanJob> {
+    pub(super) fn take_scan(&mut self, token: ReadToken, turn: u32) -> Option<ScanJob> {
         let is_its = matches!(self.reads.get(&token), Some(ReadJob::Scan(job)) if job.turn == turn);
         if !is_its {
             return None;

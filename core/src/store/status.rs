@@ -48,7 +48,7 @@ pub struct StoreStatus {
     /// Bytes of values that stand apart, and those of them that are alive.
     pub value_bytes: (u64, u64),
     /// Bytes of memory by kind.
-    pub memory: [(&'static str, usize); 6],
+    pub memory: [(&'static str, usize); 8],
     /// How far scrubbing is.
     pub scrub: ScrubStatus,
     /// Blocks known to be damaged.
@@ -76,8 +76,8 @@ impl Store {
     }
 
     /// Bytes held in memory, by kind: memtables, block and record cache, filters and indexes, changes that wait for their commit, and
-    /// the pieces of flush and compaction.
-    pub fn memory(&self) -> [(&'static str, usize); 6] {
+    /// the pieces of flush and compaction, what scans under way hold, and what disk operations in flight write and read.
+    pub fn memory(&self) -> [(&'static str, usize); 8] {
         let frozen: usize = self.frozen.iter().map(|frozen| frozen.memtable.bytes()).sum();
         let merges = self.flush.iter().chain(&self.compaction).map(super::merge::Merge::memory).sum();
         [
@@ -87,11 +87,14 @@ impl Store {
             ("filters", self.filter_bytes()),
             ("log_pending", self.pending.capacity()),
             ("merges", merges),
+            ("scans", self.reads.values().map(super::ReadJob::memory).sum()),
+            ("in_flight", self.in_flight_bytes),
         ]
     }
 
     fn filter_bytes(&self) -> usize {
-        self.levels.all().map(|table| table.memory()).sum()
+        let live: usize = self.levels.all().map(|table| table.memory()).sum();
+        live + self.snapshots.memory(&self.levels)
     }
 
     /// Filters and indexes take their memory from the cache's share, up to half of it.
@@ -110,8 +113,8 @@ impl Store {
 
     /// The operation that was asked of the disk first, of those that have not ended: its ticket, its file, what it is for.
     pub fn oldest_operation(&self) -> Option<(Ticket, FileName, &'static str)> {
-        let (ticket, (purpose, file)) = self.purposes.first_key_value()?;
-        Some((*ticket, *file, purpose.words()))
+        let (ticket, asked) = self.purposes.first_key_value()?;
+        Some((*ticket, asked.file, asked.purpose.words()))
     }
 
     /// Keeps a description of a damaged block.

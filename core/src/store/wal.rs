@@ -11,69 +11,83 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use bytes::Bytes;
 
-/// Changes that wait for the next commit.
+/// Bytes of a buffer that is kept to be used again.
+const KEPT: usize = 2 << 20;
+
+/// Changes that wait for the next commit, by group.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Pending {
+    groups: VecDeque<Changes>,
+    /// The last group takes no more.
+    is_cut: bool,
+    len: usize,
+    /// The buffer of a group that has been written.
+    spare: Vec<u8>,
+}
+
+/// The changes of a group.
+#[derive(Debug, Clone, Default)]
+struct Changes {
     bytes: Vec<u8>,
     last: Lsn,
     records: u64,
-    /// The ends of groups that must not hold what was put after them: bytes, the last LSN, records.
-    cuts: VecDeque<(usize, Lsn, u64)>,
 }
 
 impl Pending {
     pub(super) fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
+        self.len == 0
     }
 
-    pub(super) fn push(&mut self, name: &[u8], body: &[u8], lsn: Lsn) {
-        put_varint(&mut self.bytes, name.len() as u64);
-        put_varint(&mut self.bytes, body.len() as u64);
-        self.bytes.extend_from_slice(name);
-        self.bytes.extend_from_slice(body);
-        self.last = lsn;
-        self.records += 1;
+    /// A group ends after `most` bytes, so that one step writes not much more: the next group follows it at once.
+    pub(super) fn push(&mut self, name: &[u8], body: &[u8], lsn: Lsn, most: usize) {
+        let is_full = self.groups.back().is_none_or(|group| group.bytes.len() >= most);
+        if core::mem::take(&mut self.is_cut) || is_full {
+            let bytes = core::mem::take(&mut self.spare);
+            self.groups.push_back(Changes { bytes, ..Changes::default() });
+        }
+        if let Some(group) = self.groups.back_mut() {
+            let before = group.bytes.len();
+            put_varint(&mut group.bytes, name.len() as u64);
+            put_varint(&mut group.bytes, body.len() as u64);
+            group.bytes.extend_from_slice(name);
+            group.bytes.extend_from_slice(body);
+            (group.last, group.records) = (lsn, group.records + 1);
+            self.len += group.bytes.len() - before;
+        }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.bytes.len()
+        self.len
     }
 
     /// Bytes of memory that it takes.
     pub(super) fn capacity(&self) -> usize {
-        self.bytes.capacity()
+        self.spare.capacity() + self.groups.iter().map(|group| group.bytes.capacity()).sum::<usize>()
     }
 
     /// What is put from now on goes into another group than what is pending. The groups that are pending.
     pub(super) fn cut(&mut self) -> u64 {
-        let (bytes, _, _) = self.cuts.back().copied().unwrap_or_default();
-        if bytes < self.bytes.len() {
-            self.cuts.push_back((self.bytes.len(), self.last, self.records));
-        }
-        self.cuts.len() as u64
-    }
-
-    /// The next group: where it ends, its last LSN and its records.
-    fn next(&self) -> (usize, Lsn, u64) {
-        self.cuts.front().copied().unwrap_or((self.bytes.len(), self.last, self.records))
+        self.is_cut = true;
+        self.groups.len() as u64
     }
 
     /// Bytes that the next group takes in a segment.
     pub(super) fn group_bytes(&self) -> u64 {
-        (log::pages_of(self.next().0) * PAGE) as u64
+        (log::pages_of(self.next().len()) * PAGE) as u64
+    }
+
+    fn next(&self) -> &[u8] {
+        self.groups.front().map_or(&[], |group| &group.bytes)
     }
 
     /// Forgets the group that has been written; its last LSN and its records. An unusually large buffer goes, too.
     pub(super) fn pass(&mut self) -> (Lsn, u64) {
-        const KEPT: usize = 1 << 20;
-        let (bytes, last, records) = self.next();
-        self.cuts.pop_front();
-        for cut in &mut self.cuts {
-            (cut.0, cut.2) = (cut.0 - bytes, cut.2 - records);
+        let Changes { mut bytes, last, records } = self.groups.pop_front().unwrap_or_default();
+        self.len -= bytes.len();
+        if (self.spare.capacity()..=KEPT).contains(&bytes.capacity()) {
+            bytes.clear();
+            self.spare = bytes;
         }
-        self.bytes.drain(..bytes);
-        self.bytes.shrink_to(KEPT);
-        self.records -= records;
         (last, records)
     }
 }
@@ -96,8 +110,7 @@ impl Tail {
     pub(super) fn group(&mut self, pending: &Pending) -> Bytes {
         self.group += 1;
         let place = Place { group: self.group, follows: self.follows, synced: self.synced };
-        let payload = &pending.bytes[..pending.next().0];
-        log::encode_group(wal_file(self.segment), self.offset / PAGE as u64, place, payload)
+        log::encode_group(wal_file(self.segment), self.offset / PAGE as u64, place, pending.next())
     }
 }
 

@@ -1,5 +1,6 @@
 //! The engine against a disk that loses what was not synced, and against a map.
 
+mod bounds;
 mod crash;
 mod damage;
 mod decoders;
@@ -8,6 +9,7 @@ mod drop;
 mod faults;
 mod garbage;
 mod model;
+mod snapshots;
 mod space;
 mod steps;
 mod values;
@@ -36,6 +38,7 @@ fn small() -> StoreOptions {
         durability: Durability::Sync,
         memtable_bytes: 6 << 10,
         wal_segment_bytes: 32 << 10,
+        wal_group_bytes: 2 << 10,
         block_bytes: 512,
         value_inline_max: 3_000,
         value_file_bytes: 40 << 10,
