@@ -9,6 +9,7 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 use support::{Cluster, connect, wait_for};
 
 /// Keys with small values, which stand in tables, and with large ones, which stand apart.
@@ -120,12 +121,21 @@ fn reads(cluster: &Cluster, node: usize, level: &str, step: usize, may_refuse: b
     let mut refused = 0;
     let smalls = (0..SMALL).step_by(step).map(small);
     for (key, value) in smalls.chain((0..LARGE).step_by(3).map(large)) {
-        match redis::cmd("GET").arg(&key).query::<Option<Vec<u8>>>(&mut connection) {
-            Ok(found) => assert!(found.as_deref() == Some(&value[..]), "{key} at {level}: a wrong value"),
-            Err(error) => {
-                assert!(may_refuse && error.code() == Some("UNAVAILABLE"), "{key} at {level}: {error}");
-                refused += 1;
+        // A node that was started a moment ago, or that gets no processor, is out of reach for a while.
+        let end = Instant::now() + Duration::from_mins(1);
+        loop {
+            match redis::cmd("GET").arg(&key).query::<Option<Vec<u8>>>(&mut connection) {
+                Ok(found) => assert!(found.as_deref() == Some(&value[..]), "{key} at {level}: a wrong value"),
+                Err(error) => {
+                    assert!(error.code() == Some("UNAVAILABLE"), "{key} at {level}: {error}");
+                    if !may_refuse {
+                        assert!(Instant::now() < end, "{key} at {level}, for a minute: {error}");
+                        continue;
+                    }
+                    refused += 1;
+                }
             }
+            break;
         }
     }
     refused
