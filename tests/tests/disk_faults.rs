@@ -274,7 +274,7 @@ fn what_a_single_copy_has_lost_is_refused_until_the_operator_accepts_it() {
     let tables = files(&shard, "table");
     flip(&tables[0], len(&tables[0]) / 3);
     let log = start(&mut cluster, 0);
-    wait_for("the node", || connect(cluster.clients[0]));
+    cluster.wait_ready(0);
     let all: Vec<_> = (0..SMALL).map(small).chain((0..LARGE).map(large)).collect();
     let read = |cluster: &Cluster| -> Vec<Result<bool, String>> {
         let mut connection = connect(cluster.clients[0]).expect("a connection");
