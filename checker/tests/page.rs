@@ -35,6 +35,24 @@ fn a_browser_draws_transactions() {
     }
 }
 
+/// Puts the pointer on a bar, turns the wheel and drags, and leaves word of what came of it.
+const HAND: &str = "<script>
+const places = () => [...svg.querySelectorAll('rect.op')].map(bar => bar.getAttribute('x')).join();
+svg.querySelector('rect.op').dispatchEvent(new MouseEvent('mouseenter'));
+document.body.dataset.told = about.textContent;
+const first_places = places();
+svg.dispatchEvent(new WheelEvent('wheel', {deltaY: 100, clientX: 400, cancelable: true}));
+const zoomed_places = places();
+svg.dispatchEvent(new PointerEvent('pointerdown', {clientX: 300}));
+window.dispatchEvent(new PointerEvent('pointermove', {clientX: 340}));
+window.dispatchEvent(new PointerEvent('pointerup', {clientX: 340}));
+const moved_places = places();
+window.dispatchEvent(new PointerEvent('pointermove', {clientX: 500}));
+document.body.dataset.zoomed = first_places !== zoomed_places;
+document.body.dataset.moved = zoomed_places !== moved_places;
+document.body.dataset.let_go = moved_places === places();
+</script>";
+
 /// How many bars a browser draws, of which some are marked.
 fn drawn(name: &str, page: &str) -> Option<usize> {
     let Some(browser) =
@@ -47,7 +65,7 @@ fn drawn(name: &str, page: &str) -> Option<usize> {
     let folder = std::env::temp_dir().join(format!("samara-check-page-{name}-{}", std::process::id()));
     std::fs::create_dir_all(&folder).expect("a folder");
     let file = folder.join("page.html");
-    std::fs::write(&file, page).expect("the page");
+    std::fs::write(&file, page.replace("</body>", &format!("{HAND}</body>"))).expect("the page");
     let output = Command::new(browser)
         .args([
             "--headless",
@@ -71,5 +89,11 @@ fn drawn(name: &str, page: &str) -> Option<usize> {
         "the stuck operation is marked"
     );
     assert!(dom.contains("class=\"op smallest"), "the smallest part is marked");
+    let word =
+        |name: &str| dom.split(&format!("data-{name}=\"")).nth(1).and_then(|rest| rest.split('"').next());
+    assert!(word("told").is_some_and(|told| told.contains("process ")), "a bar tells its operation: {dom}");
+    for hand in ["zoomed", "moved", "let_go"] {
+        assert_eq!(word(hand), Some("true"), "{hand}");
+    }
     Some(drawn)
 }
