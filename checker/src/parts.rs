@@ -185,27 +185,31 @@ impl<'a> Parts<'a> {
 
     /// The smallest part that is found, as places in the recording; none when it is too large to explain anything.
     pub(crate) fn smallest(mut self) -> Vec<u32> {
-        let mut chosen = self.items.clone();
+        let (mut chosen, mut proved) = (self.items.clone(), false);
         // The latest are the likeliest to be enough.
         let mut count = TRIED_FIRST;
-        while count < chosen.len() {
+        while count < chosen.len() && self.judged <= self.judged_max {
             let late = self.items[self.items.len() - count..].to_vec();
             if self.fails(&self.with_feeders(&late)) {
-                chosen = late;
+                (chosen, proved) = (late, true);
                 break;
             }
             count *= 2;
         }
-        self.leave_out(&mut chosen);
+        if self.judged > self.judged_max {
+            return Vec::new();
+        }
+        proved |= self.leave_out(&mut chosen);
         let smallest = self.with_feeders(&chosen);
-        if smallest.len() > SHOWN_MAX || !self.fails(&smallest) {
+        if smallest.len() > SHOWN_MAX || !(proved || self.fails(&smallest)) {
             return Vec::new();
         }
         smallest.into_iter().map(|at| self.kernel.ops[at as usize].source).collect()
     }
 
-    /// Leaves out runs of the chosen, long ones first, as long as what stays has no order.
-    fn leave_out(&mut self, chosen: &mut Vec<u32>) {
+    /// Leaves out runs of the chosen, long ones first, as long as what stays has no order. Whether that was shown of what is left.
+    fn leave_out(&mut self, chosen: &mut Vec<u32>) -> bool {
+        let mut proved = false;
         let mut part = self.with_feeders(chosen);
         let mut run = chosen.len().div_ceil(2);
         while run > 0 {
@@ -214,7 +218,9 @@ impl<'a> Parts<'a> {
                 let end = (at + run).min(chosen.len());
                 let kept: Vec<u32> = chosen[..at].iter().chain(&chosen[end..]).copied().collect();
                 let smaller = self.with_feeders(&kept);
-                if smaller == part || !smaller.is_empty() && self.fails(&smaller) {
+                let same = smaller == part;
+                if same || !smaller.is_empty() && self.fails(&smaller) {
+                    proved |= !same;
                     chosen.drain(at..end);
                     part = smaller;
                 } else {
@@ -223,6 +229,7 @@ impl<'a> Parts<'a> {
             }
             run = if run == 1 { 0 } else { run.div_ceil(2) };
         }
+        proved
     }
 
     /// Whether these operations certainly have no order.
