@@ -210,7 +210,8 @@ impl Round {
             if let (1, Some(only)) = (feeders.count, feeders.only) {
                 changed |= feeds(&mut ops[only as usize], feeders.first_call, ret);
                 if ops[only as usize].call > ops[only as usize].ret {
-                    return Err(only);
+                    // Its feeder has no place: where that is of unknown outcome, this one shows it.
+                    return Err(at as u32);
                 }
             }
             if feeders.last_ret < call {
