@@ -52,6 +52,11 @@ pub struct Monitor {
     /// (h) The values in chosen records, and those that a client was told were not written.
     chosen: HashSet<(Bytes, Bytes)>,
     denied: HashSet<(Bytes, Bytes)>,
+    /// (j) Versions whose values expire.
+    expiring: HashSet<(Bytes, Stamp)>,
+    /// The highest version of a key that anybody has proposed, and the versions that have become tombstones.
+    newest: HashMap<Bytes, Stamp>,
+    ended: HashSet<(Bytes, Stamp)>,
     /// (i) Hints that a fallback node has acknowledged: the replica, the key and the ballot.
     hints: BTreeMap<(NodeId, Bytes), Stamp>,
 }
@@ -178,8 +183,22 @@ impl Monitor {
             promisers: HashMap::new(),
             chosen: HashSet::new(),
             denied: HashSet::new(),
+            expiring: HashSet::new(),
+            newest: HashMap::new(),
+            ended: HashSet::new(),
             hints: BTreeMap::new(),
         }
+    }
+
+    /// T1: a strong read of `key` was answered that `version` is no more. Where that is a value whose time has come, a tombstone
+    /// of it has been proposed, or something newer.
+    pub fn on_absent(&self, key: &[u8], version: Stamp) -> Result<(), String> {
+        let place = (Bytes::copy_from_slice(key), version);
+        let is_newer = self.newest.get(&place.0).is_some_and(|newest| *newest > version);
+        if !self.expiring.contains(&place) || self.ended.contains(&place) || is_newer {
+            return Ok(());
+        }
+        Err(format!("T1: {:?} at {version} was answered as expired, and no tombstone was proposed", place.0))
     }
 
     /// Whether a round has been begun on `key`, be it only to settle it.
@@ -399,6 +418,7 @@ impl Monitor {
             Entry::Vacant(place) => {
                 place.insert(digest);
                 check_past(key, record)?;
+                self.note_expiry(key, record);
                 let made = record.recent.iter().filter(|applied| applied.stamp == record.ballot);
                 self.proposed.extend(made.map(|applied| (record.ballot.node, applied.op_id)));
                 let past = record.recent.iter().map(|applied| (applied.op_id, applied.stamp)).collect();
@@ -417,6 +437,16 @@ impl Monitor {
             return Ok(());
         }
         Err(format!("two different records of {key:?} at ballot {}", record.ballot))
+    }
+
+    fn note_expiry(&mut self, key: &Bytes, record: &Record) {
+        let newest = self.newest.entry(key.clone()).or_default();
+        *newest = (*newest).max(record.written);
+        match &record.value {
+            Some(_) if record.expires_at != 0 => self.expiring.insert((key.clone(), record.written)),
+            Some(_) => false,
+            None => self.ended.insert((key.clone(), record.written)),
+        };
     }
 
     fn on_answer(&mut self, node: NodeId, asked: &Asked, answer: &Answer) -> Result<(), String> {

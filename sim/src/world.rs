@@ -11,9 +11,9 @@ use crate::plan::Plan;
 use crate::random::Stream;
 use crate::situations::Situations;
 use crate::suspects::Suspects;
-use samara_check::history::{Answer, Outcome};
+use samara_check::history::{Answer, Level, Outcome};
 use samara_core::base::{
-    ClusterId, Config, Counter, Epoch, Instant, Member, NodeId, Reply, Request, Stamp, Ticket,
+    ClusterId, Config, Counter, Epoch, Instant, Member, NodeId, Reply, Request, Response, Stamp, Ticket,
 };
 use samara_core::io::{DiskResult, Input, Outbox, Output, Tag};
 use samara_core::wire::Envelope;
@@ -447,7 +447,22 @@ impl World {
             Some(JUDGE) => {
                 self.judge_replies.insert(tag.0, reply);
             }
-            Some(client) => self.push(20_000, Event::Reply { client, tag: tag.0, reply }),
+            Some(client) => {
+                self.watch_absence(client, tag.0, &reply);
+                self.push(20_000, Event::Reply { client, tag: tag.0, reply });
+            }
+        }
+    }
+
+    fn watch_absence(&mut self, client: usize, tag: u64, reply: &Reply) {
+        let (Some(open), Ok(Response::Absent { version })) = (self.clients[client].open(tag), &reply.result)
+        else {
+            return;
+        };
+        if open.operation.level == Level::Strong
+            && let Err(broken) = self.monitor.on_absent(&open.operation.key, *version)
+        {
+            self.failure.get_or_insert(broken);
         }
     }
 
