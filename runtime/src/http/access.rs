@@ -88,9 +88,14 @@ fn ask_for_password(problem: Problem) -> Response {
 
 /// Who the head of a request says that makes it; without a word, the default user if it has no password.
 fn identify(server: &Server, headers: &HeaderMap, address: String) -> Result<Caller, Problem> {
-    let identity = match headers.get(header::AUTHORIZATION) {
-        None => server.users.newcomer(),
-        Some(value) => {
+    let mut said = headers.get_all(header::AUTHORIZATION).iter();
+    let identity = match (said.next(), said.next()) {
+        (None, _) => server.users.newcomer(),
+        (Some(_), Some(_)) => {
+            let detail = "Authorization is given twice: who is it?";
+            return Err(Problem::new(StatusCode::UNAUTHORIZED, "WRONGPASS", detail));
+        }
+        (Some(value), None) => {
             let (name, password) = credentials(value.as_bytes())?;
             server.users.admit(&name, &password).ok_or_else(|| {
                 server.note_wrong_password(&name, format!("addr={address} http"));

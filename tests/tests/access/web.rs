@@ -44,13 +44,14 @@ fn nobody_is_served_before_the_password() {
     let node = start("web-password", &[]);
     expect(&node, &[("GET", "/healthz", &[], "", 200, "alive"), ("GET", "/readyz", &[], "", 200, "ready")]);
     for path in ["/v1/kv/app:1", "/v1/scan", "/metrics", "/admin/status", "/nothing", "/", "//v1/kv/app:1"] {
-        let rows: [Row<'_>; 7] = [
+        let rows: [Row<'_>; 8] = [
             ("GET", path, &[], "", 401, "\"code\":\"NOAUTH\""),
             ("GET", path, &[], "", 401, "www-authenticate: Basic realm=\"samara\""),
             ("POST", path, &[JSON], "{}", 401, "NOAUTH"),
             ("GET", path, &[("Authorization", "Bearer app:wrong")], "", 401, "\"code\":\"WRONGPASS\""),
             ("GET", path, &[("Authorization", "Bearer none:pw")], "", 401, "\"code\":\"WRONGPASS\""),
             ("GET", path, &[("Authorization", "Basic !!!")], "", 401, "application/problem+json"),
+            ("GET", path, &[APP, ROOT], "", 401, "given twice"),
             ("GET", path, &[("Authorization", "")], "", 401, "application/problem+json"),
         ];
         expect(&node, &rows);
