@@ -13,6 +13,9 @@ use std::sync::{Arc, OnceLock, PoisonError};
 
 /// A read of so many bytes goes through a file: the system is told what comes next.
 const LONG_READ: u64 = 128 << 10;
+/// A read of up to so many bytes is answered at once if the system has them in memory: handing it to a thread and back
+/// takes longer than copying them.
+const SHORT_READ: u64 = 64 << 10;
 /// Written pages of the log are given back to the system in pieces of this size: nobody reads them but a start.
 const GIVE_BACK: u64 = 4 << 20;
 
@@ -25,6 +28,8 @@ pub(super) struct Directory {
     handles: Handles,
     /// A sync has failed: what it should have made durable is undefined, and a second one would say that all is well.
     broken: OnceLock<String>,
+    /// The file system cannot say what it has in memory.
+    waits_always: AtomicBool,
     /// Nothing may be written any more.
     abandoned: AtomicBool,
     /// Held while anything can still be written.
@@ -57,8 +62,9 @@ impl Directory {
         lock: File,
         handles: Handles,
     ) -> Self {
-        let (broken, abandoned) = (OnceLock::new(), AtomicBool::new(false));
-        Self { system, path, itself, handles, broken, abandoned, _lock: lock }
+        let (broken, waits_always, abandoned) =
+            (OnceLock::new(), AtomicBool::new(false), AtomicBool::new(false));
+        Self { system, path, itself, handles, broken, waits_always, abandoned, _lock: lock }
     }
 
     pub(super) fn abandon(&self) {
@@ -209,6 +215,27 @@ impl Directory {
         }
         data.truncate(wanted);
         Ok(DiskResult::Data(Bytes::from(data)))
+    }
+
+    /// A short read that the system can answer from memory. `None`: the disk must be asked, on a thread that may wait.
+    pub(super) fn read_cached(&self, op: &DiskOp) -> Option<DiskResult> {
+        let DiskOp::Read { file, offset, len } = op else {
+            return None;
+        };
+        if u64::from(*len) > SHORT_READ || self.waits_always.load(Ordering::Relaxed) {
+            return None;
+        }
+        let handle = self.handles.get_open(*file)?;
+        let mut data = vec![0; *len as usize];
+        match self.system.read_cached_at(&handle.file, &mut data, *offset) {
+            Ok(count) if count == data.len() => Some(DiskResult::Data(Bytes::from(data))),
+            Err(error) if is_not_offered(&error) => {
+                self.waits_always.store(true, Ordering::Relaxed);
+                None
+            }
+            // A part of it, the end of the file, or an error: the usual read finds out.
+            _ => None,
+        }
     }
 
     /// Who reads a file in long pieces, one behind the other, has the next one fetched while he works on this one.

@@ -15,6 +15,7 @@ pub(super) enum Call {
     Open,
     Create,
     Read,
+    ReadCached,
     Write,
     Sync,
     SyncAll,
@@ -25,6 +26,8 @@ pub(super) enum Call {
 
 #[derive(Debug, Default)]
 struct State {
+    /// Whether the system says what it has in memory.
+    is_cached: bool,
     /// Errors to come, the next one last.
     errors: BTreeMap<Call, Vec<Errno>>,
     /// These calls wait.
@@ -57,6 +60,11 @@ impl Faulty {
         self.with(|state| {
             state.errors.entry(call).or_default().splice(0..0, errors.iter().rev().copied());
         });
+    }
+
+    /// From now on the system says what it has in memory.
+    pub(super) fn tell_cached(&self) {
+        self.with(|state| state.is_cached = true);
     }
 
     /// Reads and writes move so few bytes at a time.
@@ -127,6 +135,14 @@ impl System for Faulty {
         let count = Kernel.read_at(file, &mut piece, offset)?;
         into.extend_from_slice(&piece[..count.min(most)]);
         Ok(count.min(most))
+    }
+
+    fn read_cached_at(&self, file: &File, into: &mut [u8], offset: u64) -> io::Result<usize> {
+        if !self.with(|state| state.is_cached) {
+            return Err(Errno::AGAIN.into());
+        }
+        self.call(Call::ReadCached)?;
+        Kernel.read_cached_at(file, into, offset)
     }
 
     fn write_at(&self, file: &File, data: &[u8], offset: u64) -> io::Result<usize> {

@@ -447,3 +447,28 @@ fn who_reads_through_a_file_has_the_next_piece_fetched() {
     }
     assert_eq!(bench.system.advice(), [], "lookups ask for nothing");
 }
+
+#[test]
+fn what_the_system_has_in_memory_is_answered_without_a_thread() {
+    let mut bench = Bench::new();
+    bench.does(create(table(1), 0));
+    bench.does(write(table(1), true));
+    bench.system.tell_cached();
+    // No thread that reads gets anywhere.
+    bench.system.hold(Call::Read);
+    assert_eq!(bench.perform(read(table(1), 10)), digits());
+    assert_eq!((bench.system.made(Call::ReadCached), bench.system.made(Call::Read)), (1, 0));
+    assert_eq!(bench.stats.gauges.disk.in_flight_bytes(), 0);
+    bench.system.release();
+    // Less than was asked for, and what fails, is for the usual read to find out.
+    assert_eq!(bench.perform(read(table(1), 100)), digits());
+    bench.system.fail(Call::ReadCached, &[Errno::IO]);
+    assert_eq!(bench.perform(read(table(1), 10)), digits());
+    assert_eq!((bench.system.made(Call::ReadCached), bench.system.made(Call::Read)), (3, 3));
+    // A file system without the call is not asked again.
+    bench.system.fail(Call::ReadCached, &[Errno::OPNOTSUPP]);
+    for _ in 0..3 {
+        assert_eq!(bench.perform(read(table(1), 10)), digits());
+    }
+    assert_eq!(bench.system.made(Call::ReadCached), 4);
+}

@@ -104,6 +104,16 @@ impl Handles {
         }
     }
 
+    /// The file, if it is open.
+    pub(super) fn get_open(&self, name: FileName) -> Option<Arc<Handle>> {
+        let mut table = self.lock();
+        table.uses += 1;
+        let now = table.uses;
+        let (handle, used) = table.open.get_mut(&name)?;
+        *used = now;
+        Some(handle.clone())
+    }
+
     /// Opens something; where the process has no handle left, others are closed for it.
     pub(super) fn make_room_for(&self, open: impl Fn() -> io::Result<File>) -> io::Result<File> {
         loop {

@@ -24,6 +24,12 @@ pub trait System: Debug + Send + Sync + 'static {
         Ok(rustix::io::pread(file, rustix::buffer::spare_capacity(into), offset)?)
     }
 
+    /// `preadv2` of what the system has in memory: never waits for the disk.
+    fn read_cached_at(&self, file: &File, into: &mut [u8], offset: u64) -> io::Result<usize> {
+        let into = &mut [io::IoSliceMut::new(into)];
+        Ok(rustix::io::preadv2(file, into, offset, rustix::io::ReadWriteFlags::NOWAIT)?)
+    }
+
     /// `pwrite`.
     fn write_at(&self, file: &File, data: &[u8], offset: u64) -> io::Result<usize> {
         Ok(rustix::io::pwrite(file, data, offset)?)
