@@ -116,7 +116,12 @@ pub fn accept_loss(
     sure: bool,
 ) -> Result<(String, bool), String> {
     let address = &node.address;
-    let before = ask_json(node, "GET", "/admin/status")?;
+    let mut before = ask_json(node, "GET", "/admin/status")?;
+    while before["ready"] != true {
+        eprintln!("{address}: the node does not serve yet; what is suspect is known when it does");
+        std::thread::sleep(LOOK_EVERY);
+        before = ask_json(node, "GET", "/admin/status")?;
+    }
     let stretches = suspects(&before, first, last);
     if stretches.is_empty() {
         let nothing = format!("{address}: nothing is suspect in the slots {first} to {last}\n");

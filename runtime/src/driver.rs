@@ -168,6 +168,7 @@ impl<D: Disk> Driver<D> {
         let began = std::time::Instant::now();
         self.node.step(now, input, &mut self.out);
         self.longest_step = self.longest_step.max(began.elapsed());
+        let (mut end, mut serves) = (None, false);
         for output in self.out.drain() {
             match output {
                 Output::Reply { tag, reply } => {
@@ -178,20 +179,34 @@ impl<D: Disk> Driver<D> {
                 }
                 Output::Send { to, message } => self.peers.send(to, &message),
                 Output::Disk { ticket, op } => self.disk.submit(ticket, op),
-                Output::Ready => ready(),
-                Output::Fatal { reason } => return Some(End::Fatal(reason)),
-                Output::Notice { text } => tracing::warn!("shard {}: {text}", self.shard),
+                Output::Ready => serves = true,
+                Output::Fatal { reason } => {
+                    end = Some(End::Fatal(reason));
+                    break;
+                }
+                Output::Notice { text } => {
+                    tracing::warn!("shard {}: {text}", self.shard);
+                    // The gauges and the status say so at once, too.
+                    self.told = self.origin;
+                }
             }
         }
-        None
+        if serves {
+            // Who asks a node that is ready is told of its damage.
+            self.tell_now();
+            ready();
+        }
+        end
     }
 
     fn tell(&mut self) {
-        let now = tokio::time::Instant::now();
-        if now < self.told {
-            return;
+        if tokio::time::Instant::now() >= self.told {
+            self.tell_now();
         }
-        self.told = now + TELL_EVERY;
+    }
+
+    fn tell_now(&mut self) {
+        self.told = tokio::time::Instant::now() + TELL_EVERY;
         self.stats.tell(self.shard, self.node.counters().iter().collect());
         let status = self.node.status(self.now().mono);
         let lines = changes(&status, self.stats.gauges.disk_trouble(self.shard));

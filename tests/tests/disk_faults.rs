@@ -105,6 +105,15 @@ fn metric(port: u16, name: &str) -> Option<f64> {
     line.rsplit(' ').next()?.parse().ok()
 }
 
+/// Whether a node has recovered, whatever it can answer.
+fn is_ready(port: u16) -> Option<()> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+    stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").ok()?;
+    let mut page = String::new();
+    stream.read_to_string(&mut page).ok()?;
+    page.starts_with("HTTP/1.1 200").then_some(())
+}
+
 /// Starts a node again, with what it logs in a file.
 fn start(cluster: &mut Cluster, node: usize) -> PathBuf {
     let log = cluster.data(node).with_extension("log");
@@ -114,31 +123,47 @@ fn start(cluster: &mut Cluster, node: usize) -> PathBuf {
     log
 }
 
+/// Asks a node about each of these, over many connections: what is refused is refused at the end of its time only.
+fn ask_all<A: Send>(
+    port: u16,
+    level: &str,
+    all: &[(String, Vec<u8>)],
+    ask: impl Fn(&mut redis::Connection, &(String, Vec<u8>)) -> A + Sync,
+) -> Vec<A> {
+    let ask = &ask;
+    let of_some = |some: &[(String, Vec<u8>)]| -> Vec<A> {
+        let mut connection = connect(port).expect("a connection");
+        redis::cmd("CONSISTENCY").arg(level).exec(&mut connection).expect("a level");
+        some.iter().map(|entry| ask(&mut connection, entry)).collect()
+    };
+    let each = all.len().div_ceil(64);
+    std::thread::scope(|scope| {
+        let asking: Vec<_> = all.chunks(each).map(|some| scope.spawn(move || of_some(some))).collect();
+        asking.into_iter().flat_map(|asked| asked.join().expect("what it asks holds")).collect()
+    })
+}
+
 /// Every `step`th key through a node: the right value, or `UNAVAILABLE` where that is allowed. How many were refused.
 fn reads(cluster: &Cluster, node: usize, level: &str, step: usize, may_refuse: bool) -> usize {
-    let mut connection = connect(cluster.clients[node]).expect("a connection");
-    redis::cmd("CONSISTENCY").arg(level).exec(&mut connection).expect("a level");
-    let mut refused = 0;
-    let smalls = (0..SMALL).step_by(step).map(small);
-    for (key, value) in smalls.chain((0..LARGE).step_by(3).map(large)) {
+    let all: Vec<_> = (0..SMALL).step_by(step).map(small).chain((0..LARGE).step_by(3).map(large)).collect();
+    let is_refused = ask_all(cluster.clients[node], level, &all, |connection, (key, value)| {
         // A node that was started a moment ago, or that gets no processor, is out of reach for a while.
         let end = Instant::now() + Duration::from_mins(1);
         loop {
-            match redis::cmd("GET").arg(&key).query::<Option<Vec<u8>>>(&mut connection) {
-                Ok(found) => assert!(found.as_deref() == Some(&value[..]), "{key} at {level}: a wrong value"),
-                Err(error) => {
-                    assert!(error.code() == Some("UNAVAILABLE"), "{key} at {level}: {error}");
-                    if !may_refuse {
-                        assert!(Instant::now() < end, "{key} at {level}, for a minute: {error}");
-                        continue;
-                    }
-                    refused += 1;
+            match redis::cmd("GET").arg(key).query::<Option<Vec<u8>>>(connection) {
+                Ok(found) => {
+                    assert!(found.as_deref() == Some(&value[..]), "{key} at {level}: a wrong value");
+                    return false;
                 }
+                Err(error) => assert!(error.code() == Some("UNAVAILABLE"), "{key} at {level}: {error}"),
             }
-            break;
+            if may_refuse {
+                return true;
+            }
+            assert!(Instant::now() < end, "{key} at {level} is refused for a minute");
         }
-    }
-    refused
+    });
+    is_refused.into_iter().filter(|refused| *refused).count()
 }
 
 type Fault = (&'static str, fn(&Path) -> Vec<PathBuf>);
@@ -241,7 +266,7 @@ fn damage_of_two_of_three_refuses_and_never_shows_what_is_older() {
         }
     }
     (0..2).for_each(|node| drop(start(&mut cluster, node)));
-    (0..2).for_each(|node| drop(wait_for("a node", || connect(cluster.clients[node]))));
+    (0..2).for_each(|node| wait_for("a node that has recovered", || is_ready(cluster.http[node])));
     // A majority has no vote on what was in the tables: refused, or answered right, never as if it had not been.
     let refused = reads(&cluster, 0, "strong", 31, true);
     assert!(refused > 10, "{refused} reads were refused");
@@ -277,16 +302,16 @@ fn what_a_single_copy_has_lost_is_refused_until_the_operator_accepts_it() {
     cluster.wait_ready(0);
     let all: Vec<_> = (0..SMALL).map(small).chain((0..LARGE).map(large)).collect();
     let read = |cluster: &Cluster| -> Vec<Result<bool, String>> {
-        let mut connection = connect(cluster.clients[0]).expect("a connection");
-        let get = |(key, value): &(String, Vec<u8>)| match redis::cmd("GET").arg(key).query(&mut connection) {
-            Ok(None::<Vec<u8>>) => Ok(false),
-            Ok(Some(found)) => {
-                assert!(found == *value, "{key}: a wrong value");
-                Ok(true)
+        ask_all(cluster.clients[0], "strong", &all, |connection, (key, value)| {
+            match redis::cmd("GET").arg(key).query(connection) {
+                Ok(None::<Vec<u8>>) => Ok(false),
+                Ok(Some(found)) => {
+                    assert!(found == *value, "{key}: a wrong value");
+                    Ok(true)
+                }
+                Err(error) => Err(error.code().unwrap_or("?").to_string()),
             }
-            Err(error) => Err(error.code().unwrap_or("?").to_string()),
-        };
-        all.iter().map(get).collect()
+        })
     };
     let before = read(&cluster);
     let refused = before.iter().filter(|outcome| outcome.is_err()).count();

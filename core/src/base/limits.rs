@@ -43,6 +43,9 @@ pub const SCAN_PAGE_MAX: usize = 1_000;
 /// Bytes of records in one page of a scan: a page always holds one record, however large.
 pub const SCAN_PAGE_BYTES: usize = 1 << 20;
 
+/// Entries that a scan looks at in one step: it goes on in another.
+pub const SCAN_STEP_ENTRIES: u64 = 4_096;
+
 /// Seeks that a replica makes for one page of a scan: what a page may cost where few keys are in its range.
 pub const SCAN_SEEKS_MAX: u32 = 256;
 

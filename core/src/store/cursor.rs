@@ -69,6 +69,33 @@ pub(super) enum Step {
     End,
 }
 
+/// A block that cannot be read, and why.
+pub(super) type DamagedBlock = ((Arc<Table>, BlockAt), String);
+
+/// Makes the entry of every cursor stand, as far as what has been read reaches: the reads that are missing, by the number of
+/// their cursor; or the first damaged block, which its cursor has passed.
+pub(super) fn settle_all(
+    cursors: &mut [Cursor],
+    cache: &mut BlockCache,
+) -> (Vec<(usize, DiskOp)>, Option<DamagedBlock>) {
+    let mut missing = Vec::new();
+    for (source, cursor) in cursors.iter_mut().enumerate() {
+        if cursor.key().is_some() {
+            continue;
+        }
+        match cursor.settle(cache) {
+            Step::Missing => missing.extend(cursor.read().map(|op| (source, op))),
+            Step::Damaged(reason) => {
+                let damage = cursor.place().map(|place| (place, reason));
+                cursor.skip_block();
+                return (missing, damage);
+            }
+            Step::Entry | Step::End => {}
+        }
+    }
+    (missing, None)
+}
+
 impl Cursor {
     /// A cursor over `run[from..to]`, at its first entry.
     pub(super) fn new(run: &Run, from: usize, to: usize, reading_kind: Reading) -> Self {

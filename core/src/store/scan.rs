@@ -1,19 +1,17 @@
 //! Scans: the records of a range in order, or backwards, as resumable jobs.
 
-use super::cursor::{Cursor, Step};
+use super::cursor::{self, Cursor, DamagedBlock};
 use super::entry::{self, Content, Rank};
 use super::levels::Run;
 use super::memtable::{Held, Memtable, Position};
 use super::page::Page;
 use super::pointer::Pointer;
-use super::table::{BlockAt, Table};
 use super::trouble::Trouble;
-use super::turns;
 use super::{Frozen, Lsn, Purpose, ReadJob, ReadToken, SnapshotId, Store, StoreCx, StoreEvent};
+use crate::base::limits::SCAN_STEP_ENTRIES;
 use crate::base::{Counter, RecordKey};
 use crate::io::{DiskOp, DiskResult};
 use alloc::collections::{BTreeMap, BTreeSet};
-use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use bytes::Bytes;
@@ -355,7 +353,7 @@ impl Store {
             .collect();
         let (mut found, before) = (Vec::new(), self.stats.entries_walked);
         let done = loop {
-            if self.stats.entries_walked - before >= turns::ENTRIES_MAX {
+            if self.stats.entries_walked - before >= SCAN_STEP_ENTRIES {
                 job.pins = pins;
                 self.yield_scan(cx, token, job);
                 return self.report_all(cx, found);
@@ -364,22 +362,7 @@ impl Store {
             if job.page.len() >= job.limit || (job.taken >= job.bytes && job.page.len() > 0) {
                 break false;
             }
-            let mut missing = Vec::new();
-            let mut damage = None;
-            for (source, cursor) in job.cursors.iter_mut().enumerate() {
-                if cursor.key().is_some() {
-                    continue;
-                }
-                match cursor.settle(&mut self.cache) {
-                    Step::Missing => missing.extend(cursor.read().map(|op| (source, op))),
-                    Step::Damaged(reason) => {
-                        damage = cursor.place().map(|place| (place, reason));
-                        cursor.skip_block();
-                        break;
-                    }
-                    Step::Entry | Step::End => {}
-                }
-            }
+            let (missing, damage) = cursor::settle_all(&mut job.cursors, &mut self.cache);
             if let Some(damage) = damage {
                 found.push(damage);
                 if job.skips {
@@ -498,7 +481,7 @@ impl Store {
         cx.events.push(StoreEvent::Scanned { token, records: job.page.take(&job.unread), done, lsn });
     }
 
-    fn report_all(&mut self, cx: &mut StoreCx<'_>, found: Vec<((Arc<Table>, BlockAt), String)>) {
+    fn report_all(&mut self, cx: &mut StoreCx<'_>, found: Vec<DamagedBlock>) {
         for ((table, at), reason) in found {
             self.report_damage(cx, &table, at, Trouble::Damaged(reason));
         }

@@ -6,9 +6,6 @@ use super::scan::ScanJob;
 use super::{Purpose, ReadJob, ReadToken, Store, StoreCx};
 use crate::io::DiskOp;
 
-/// Entries that a scan looks at in one step.
-pub(super) const ENTRIES_MAX: u64 = 4096;
-
 impl Store {
     /// Puts a scan aside until its turn comes again.
     pub(super) fn yield_scan(&mut self, cx: &mut StoreCx<'_>, token: ReadToken, job: ScanJob) {

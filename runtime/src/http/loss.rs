@@ -7,6 +7,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use samara_core::base::Slot;
+use std::sync::atomic::Ordering;
 
 const LAST: u16 = Slot::COUNT - 1;
 
@@ -30,6 +31,11 @@ fn slots(uri: &Uri) -> Result<(u16, u16), Problem> {
 /// The node votes again on what is suspect in these slots, with what is left of it. It takes a while: what is suspect
 /// still stands in the status.
 pub async fn accept(State(web): State<Web>, uri: Uri) -> Response {
+    if !web.server.stats.ready.load(Ordering::Relaxed) {
+        let detail =
+            "not accepted: the shards have not recovered yet, so what is suspect is not known; try again";
+        return Problem::new(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", detail).into_response();
+    }
     match slots(&uri) {
         Ok((first, last)) => {
             web.server.shards.iter().for_each(|shard| shard.accept_loss(Slot(first), Slot(last)));
