@@ -40,7 +40,7 @@ impl<'a> Key<'a> {
 
     fn anomaly(&self, name: &str, what: &str, of: &[u32]) -> Anomaly {
         let nodes = of.iter().map(|at| show::line(&self.recording.operation(*at))).collect();
-        Anomaly { name: name.into(), what: what.into(), nodes, edges: Vec::new() }
+        Anomaly { name: name.into(), what: what.into(), nodes, edges: Vec::new(), pattern: None }
     }
 
     fn initial(&self) -> u32 {

@@ -170,7 +170,12 @@ fn operations(recording: &Recording, demand: &Demand) -> Judgement {
     }
     let transactions = Transactions::of(recording);
     let found = match isolation(level) {
-        Some(isolation) => causal::check(&transactions, isolation, &demand.limits),
+        Some(isolation) => causal::check(&transactions, isolation, &demand.limits).map(|mut found| {
+            if let Some(pattern) = found.as_mut().and_then(|anomaly| anomaly.pattern.as_mut()) {
+                show::as_operations(recording, &transactions.sources, pattern);
+            }
+            found
+        }),
         None => sessions::check(recording, &demand.limits),
     };
     judged(level, &transactions, Outcome::Anomaly(found), start)

@@ -3,6 +3,7 @@
 
 mod attempts;
 pub mod causal;
+mod clip;
 mod configs;
 pub mod eventual;
 mod explain;
@@ -20,12 +21,14 @@ pub mod multi;
 mod narrow;
 mod page;
 mod parts;
+pub mod pattern;
 pub mod plain;
 pub mod recording;
 pub mod sessions;
 mod show;
 mod slots;
 mod through;
+mod told;
 pub mod transactions;
 mod verdict;
 mod versions;

@@ -7,17 +7,24 @@
 use crate::causal::Anomaly;
 use crate::linearizability::Limits;
 use crate::recording::{Code, NOTHING, Record, Recording, Reply};
-use crate::show;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
+use std::collections::BTreeMap;
 use std::time::Instant;
+
+mod why;
+
+use why::{Broken, Found};
 
 type Map<K, V> = HashMap<K, V, FixedState>;
 
 /// What is wrong with the sessions of a recording, if anything. `Err` when it was given up: what was decided.
 pub fn check(recording: &Recording, limits: &Limits) -> Result<Option<Anomaly>, String> {
-    let deadline = limits.deadline();
-    Sessions::new(recording).check(deadline)
+    let mut order: Vec<u32> = (0..recording.records.len() as u32).collect();
+    order.sort_by_key(|at| recording.records[*at as usize].call);
+    let mut sessions = Sessions::new(recording, order);
+    let found = sessions.find(limits.deadline())?;
+    Ok(found.map(|found| sessions.anomaly(found)))
 }
 
 /// After how many operations the clock is looked at.
@@ -28,6 +35,7 @@ type Places = Map<(u32, u32), Vec<(u32, u32)>>;
 
 struct Sessions<'a> {
     recording: &'a Recording,
+    /// The records that are judged, in the order of their calls.
     order: Vec<u32>,
     /// The only write of a value; `None` when there are more.
     writer: Map<(u32, u32), Option<u32>>,
@@ -48,9 +56,7 @@ fn written(record: &Record) -> Option<u32> {
 }
 
 impl<'a> Sessions<'a> {
-    fn new(recording: &'a Recording) -> Self {
-        let mut order: Vec<u32> = (0..recording.records.len() as u32).collect();
-        order.sort_by_key(|at| recording.records[*at as usize].call);
+    fn new(recording: &'a Recording, order: Vec<u32>) -> Self {
         let mut sessions = Self {
             recording,
             order,
@@ -99,9 +105,9 @@ impl<'a> Sessions<'a> {
         a != b && first.session == second.session && self.place[a as usize] < self.place[b as usize]
     }
 
-    fn check(mut self, deadline: Option<Instant>) -> Result<Option<Anomaly>, String> {
+    fn find(&mut self, deadline: Option<Instant>) -> Result<Option<Found>, String> {
         // What each session has seen of others: the highest place of a write that it read.
-        let mut seen: Map<u32, Map<u32, u32>> = Map::default();
+        let mut seen: Map<u32, BTreeMap<u32, u32>> = Map::default();
         let all = self.order.len();
         for (count, at) in std::mem::take(&mut self.order).into_iter().enumerate() {
             if count.is_multiple_of(LOOK_EVERY) && deadline.is_some_and(|deadline| Instant::now() >= deadline)
@@ -125,8 +131,8 @@ impl<'a> Sessions<'a> {
                 },
             };
             let others = seen.entry(record.session).or_default();
-            if let Some(anomaly) = self.judge(at, source, others) {
-                return Ok(Some(anomaly));
+            if let Some(broken) = self.judge(at, source, others) {
+                return Ok(Some(Found { broken, source, at }));
             }
             if let Some(writer) = source {
                 self.reads.entry(here).or_default().push((place, writer));
@@ -138,63 +144,27 @@ impl<'a> Sessions<'a> {
         Ok(None)
     }
 
-    fn judge(&self, at: u32, source: Option<u32>, seen: &Map<u32, u32>) -> Option<Anomaly> {
+    fn judge(&self, at: u32, source: Option<u32>, seen: &BTreeMap<u32, u32>) -> Option<Broken> {
         let record = self.record(at);
         let last = |places: &Places, session: u32, upto: u32| {
             let places = places.get(&(session, record.key))?;
-            let before = places.partition_point(|(place, _)| *place < upto).checked_sub(1)?;
-            Some(places[before].1)
+            let (place, of) = places[places.partition_point(|(place, _)| *place < upto).checked_sub(1)?];
+            self.older(source, of).then_some((place, of))
         };
-        let own = last(&self.writes, record.session, u32::MAX);
-        if let Some(own) = own.filter(|own| self.older(source, *own)) {
-            return Some(self.anomaly(
-                "read your writes",
-                "a session does not see what it wrote itself",
-                &[own],
-                source,
-                at,
-            ));
+        if let Some((_, write)) = last(&self.writes, record.session, u32::MAX) {
+            return Some(Broken::OwnWrite { write });
         }
-        let read = last(&self.reads, record.session, u32::MAX);
-        if let Some(read) = read.filter(|read| self.older(source, *read)) {
-            return Some(self.anomaly(
-                "monotonic reads",
-                "a session sees less than it saw before",
-                &[read],
-                source,
-                at,
-            ));
+        if let Some((place, write)) = last(&self.reads, record.session, u32::MAX) {
+            return Some(Broken::OwnRead { write, place });
         }
-        let mut sessions: Vec<(u32, u32)> = seen.iter().map(|(session, upto)| (*session, *upto)).collect();
-        sessions.sort_unstable();
-        for (session, upto) in sessions {
-            let write = last(&self.writes, session, upto);
-            if let Some(write) = write.filter(|write| self.older(source, *write)) {
-                return Some(self.anomaly(
-                    "monotonic writes",
-                    "a later write of a session was seen, an earlier one is not",
-                    &[write],
-                    source,
-                    at,
-                ));
+        for (session, upto) in seen.iter().map(|(session, upto)| (*session, *upto)) {
+            if let Some((_, write)) = last(&self.writes, session, upto) {
+                return Some(Broken::ItsWrite { write, session, upto });
             }
-            let read = last(&self.reads, session, upto);
-            if let Some(read) = read.filter(|read| self.older(source, *read)) {
-                return Some(self.anomaly(
-                    "writes follow reads",
-                    "a write was seen, and what its session had read before is not",
-                    &[read],
-                    source,
-                    at,
-                ));
+            if let Some((place, write)) = last(&self.reads, session, upto) {
+                return Some(Broken::ItsRead { write, place, session, upto });
             }
         }
         None
-    }
-
-    fn anomaly(&self, name: &str, what: &str, of: &[u32], source: Option<u32>, at: u32) -> Anomaly {
-        let all = of.iter().copied().chain(source).chain([at]);
-        let nodes = all.map(|at| show::line(&self.recording.operation(at))).collect();
-        Anomaly { name: name.into(), what: what.into(), nodes, edges: Vec::new() }
     }
 }

@@ -1,26 +1,20 @@
 //! Judgements as text and as JSON.
 
 use crate::causal::Anomaly;
+use crate::clip::quoted as short;
 use crate::history::{Answer, Change, Expiry, Function, Operation, Outcome as Ended, When};
 use crate::judge::{Judgement, Outcome};
 use crate::linearizability::{Counterexample, Report, Verdict};
 use crate::multi;
-use crate::recording::Recording;
+use crate::pattern::{Pattern, Step, Touch};
+use crate::recording::{Code, NOTHING, Recording, Reply};
+use crate::told;
 use std::fmt::Write as _;
 
 /// The longest order that is printed.
 const PREFIX_SHOWN: usize = 20;
 /// How many operations before the one that is stuck are shown on a timeline.
 const AROUND: usize = 150;
-
-fn short(bytes: &[u8]) -> String {
-    let text = String::from_utf8_lossy(bytes);
-    let mut short: String = text.chars().take(60).collect();
-    if short.len() < text.len() {
-        short.push_str("...");
-    }
-    format!("{short:?}")
-}
 
 /// What an operation asked, as text.
 pub(crate) fn asked(function: &Function) -> String {
@@ -78,14 +72,52 @@ pub(crate) fn answered(outcome: &Ended) -> String {
 /// An operation as one line.
 pub(crate) fn line(operation: &Operation) -> String {
     let end = if operation.outcome == Ended::Unknown { "?".into() } else { operation.ret.to_string() };
-    format!(
-        "[{}..{end}] process {} {} {} -> {}",
-        operation.call,
-        operation.process,
-        short(&operation.key),
-        asked(&operation.function),
-        answered(&operation.outcome)
-    )
+    format!("[{}..{end}] process {} {}", operation.call, operation.process, said(operation))
+}
+
+/// A record of a recording as a step of a pattern.
+pub(crate) fn step(recording: &Recording, at: u32) -> Step {
+    let record = &recording.records[at as usize];
+    let operation = recording.operation(at);
+    let touch = |value: u32, write: bool| Touch {
+        key: operation.key.clone(),
+        value: (value != NOTHING).then(|| recording.values.text(value).to_vec()),
+        write,
+    };
+    let touches = match (record.code, record.reply) {
+        (Code::Get, Reply::Value) => vec![touch(record.seen, false)],
+        (Code::Put | Code::PutAbsent | Code::PutPresent, reply) if reply != Reply::NotApplied => {
+            vec![touch(record.argument, true)]
+        }
+        (Code::Cas, reply) if reply != Reply::NotApplied => {
+            vec![touch(record.expected, false), touch(record.argument, true)]
+        }
+        _ => Vec::new(),
+    };
+    Step {
+        number: at,
+        session: record.session,
+        client: recording.processes.text(record.session).to_vec(),
+        line: record.line,
+        interval: Some((record.call, if record.reply == Reply::Unknown { u64::MAX } else { record.ret })),
+        touches,
+        left_out: 0,
+        said: Some(said(&operation)),
+    }
+}
+
+fn said(operation: &Operation) -> String {
+    format!("{} {} -> {}", short(&operation.key), asked(&operation.function), answered(&operation.outcome))
+}
+
+/// Tells of the steps of a pattern, which were judged as transactions, which operations they are.
+pub(crate) fn as_operations(recording: &Recording, sources: &[u32], pattern: &mut Pattern) {
+    for of in pattern.steps.iter_mut().chain(&mut pattern.near) {
+        let Some(source) = sources.get(of.number as usize) else { continue };
+        let Step { interval, said, .. } = step(recording, *source);
+        (of.interval, of.said) = (interval, said);
+    }
+    pattern.sort();
 }
 
 /// The operations of the violated key around the one that is stuck, for a timeline.
@@ -209,7 +241,12 @@ fn unordered(text: &mut String, example: &multi::Counterexample) {
 }
 
 fn anomaly_text(text: &mut String, anomaly: &Anomaly) {
-    let _ = writeln!(text, "  {}: {}", anomaly.name, anomaly.what);
+    let about = anomaly.pattern.as_ref().map(told::about).unwrap_or_default();
+    let _ = writeln!(text, "  {}: {}{about}", anomaly.name, anomaly.what);
+    if let Some(pattern) = &anomaly.pattern {
+        told::text(text, pattern);
+        return;
+    }
     for (at, node) in anomaly.nodes.iter().enumerate() {
         let _ = writeln!(text, "    {node}");
         if let Some(edge) = anomaly.edges.get(at) {
@@ -219,6 +256,19 @@ fn anomaly_text(text: &mut String, anomaly: &Anomaly) {
     if let (Some(first), false) = (anomaly.nodes.first(), anomaly.edges.is_empty()) {
         let _ = writeln!(text, "    {first} (again)");
     }
+}
+
+fn anomaly_json(anomaly: &Anomaly) -> serde_json::Value {
+    let mut json = serde_json::json!({
+        "anomaly": anomaly.name, "what": anomaly.what, "nodes": anomaly.nodes, "edges": anomaly.edges,
+    });
+    if let Some(pattern) = &anomaly.pattern {
+        json["steps"] = pattern.steps.iter().map(told::step_json).collect();
+        json["relations"] = told::relations_json(pattern);
+        json["about"] = pattern.about.clone().into();
+        json["judged_alone"] = pattern.judged_alone.into();
+    }
+    json
 }
 
 /// A judgement as JSON.
@@ -243,9 +293,7 @@ pub(crate) fn json(judgement: &Judgement, name: &str) -> serde_json::Value {
                 _ => serde_json::Value::Null,
             }
         }
-        Outcome::Anomaly(Ok(Some(anomaly))) => serde_json::json!({
-            "anomaly": anomaly.name, "what": anomaly.what, "nodes": anomaly.nodes, "edges": anomaly.edges,
-        }),
+        Outcome::Anomaly(Ok(Some(anomaly))) => anomaly_json(anomaly),
         Outcome::Transactions(Ok(Some(example))) => {
             let lines = |txns: &[multi::Shown]| txns.iter().map(txn_line).collect::<Vec<_>>();
             serde_json::json!({

@@ -51,6 +51,8 @@ pub struct Transactions {
     pub initial: u32,
     /// By key.
     pub initial_of: Vec<(u32, u32)>,
+    /// Which record of a recording each transaction is; empty where they are of none.
+    pub sources: Vec<u32>,
 }
 
 /// A transaction that was called, and of which no more is known.
@@ -126,6 +128,7 @@ impl Transactions {
             all.ambiguous += usize::from(accesses.len() < before && record.code == Code::Get);
             if !accesses.is_empty() {
                 all.push(record.session - 1, record.line, &accesses);
+                all.sources.push(at);
             }
         }
         all

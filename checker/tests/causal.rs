@@ -2,9 +2,10 @@
 //! many crashes.
 
 use proptest::prelude::*;
-use samara_check::causal::{Isolation, check};
+use samara_check::causal::{Anomaly, Isolation, check};
 use samara_check::generate::Random;
 use samara_check::linearizability::Limits;
+use samara_check::pattern::{Kind, Pattern, Step, Touch};
 use samara_check::transactions::{Access, Transactions};
 
 /// A relation on up to 128 transactions, as rows of bits: `row[b]` has the bit of every `a` before `b`.
@@ -258,15 +259,78 @@ proptest! {
             let found = check(&history, isolation, &Limits::default()).expect("small");
             match &found {
                 None => prop_assert!(patterns.is_empty(), "{:?}: not found: {:?}", isolation, patterns),
-                Some(anomaly) => prop_assert!(
-                    patterns.contains(&anomaly.name.as_str()),
-                    "{:?}: {:?} and not {:?}", isolation, patterns, anomaly
-                ),
+                Some(anomaly) => {
+                    prop_assert!(
+                        patterns.contains(&anomaly.name.as_str()),
+                        "{:?}: {:?} and not {:?}", isolation, patterns, anomaly
+                    );
+                    shows(anomaly, isolation)?;
+                }
             }
             let right = shape.lies == 0 && isolation != Isolation::CausalMemory;
             prop_assert!(!right || found.is_none(), "the store converges: {found:?}");
         }
+        for isolation in [Isolation::ReadAtomic, Isolation::ReadCommitted] {
+            if let Some(anomaly) = check(&history, isolation, &Limits::default()).expect("small") {
+                shows(&anomaly, isolation)?;
+            }
+        }
     }
+}
+
+/// Whether the part that is shown breaks the level by itself and no smaller one does, and each relation is what the steps say.
+fn shows(anomaly: &Anomaly, isolation: Isolation) -> Result<(), TestCaseError> {
+    let Some(pattern) = &anomaly.pattern else { return Err(TestCaseError::fail(format!("{anomaly:?}"))) };
+    let judged = |pattern: &Pattern| {
+        let found = check(&pattern.transactions(), isolation, &Limits::default()).expect("small");
+        found.map(|anomaly| anomaly.name)
+    };
+    prop_assert_eq!(judged(pattern), Some(anomaly.name.clone()), "{:?}", pattern);
+    prop_assert!(pattern.judged_alone);
+    for at in 0..pattern.steps.len() {
+        let mut less = pattern.clone();
+        let gone = less.steps.remove(at);
+        for step in &mut less.steps {
+            let fed = |of: &Touch| gone.touches.contains(&Touch { write: true, ..of.clone() });
+            step.touches.retain(|of| of.write || of.value.is_none() || !fed(of));
+        }
+        prop_assert_ne!(judged(&less), Some(anomaly.name.clone()), "{} is too much: {:?}", at + 1, pattern);
+    }
+    // What comes before what by session and reads, and for causal memory by the orders of writes, too.
+    let mut known: Relation = vec![0; pattern.steps.len()];
+    for of in &pattern.relations {
+        let causal = matches!(of.kind, Kind::Session | Kind::ReadsFrom);
+        if causal || of.kind == Kind::WriteOrder && isolation == Isolation::CausalMemory {
+            known[of.to] |= 1 << of.from;
+        }
+    }
+    close(&mut known);
+    for of in &pattern.relations {
+        let (from, to) = (&pattern.steps[of.from], &pattern.steps[of.to]);
+        let did = |step: &Step, write: bool, like: &dyn Fn(&Touch) -> bool| {
+            step.touches
+                .iter()
+                .any(|touch| touch.write == write && Some(&touch.key) == of.key.as_ref() && like(touch))
+        };
+        let reads = |writer: &Step, reader: &Step| {
+            did(reader, false, &|read| did(writer, true, &|wrote| wrote.value == read.value))
+        };
+        let right = match of.kind {
+            Kind::Session => from.session == to.session && from.number < to.number,
+            Kind::ReadsFrom => reads(from, to),
+            Kind::Conflict => did(from, false, &|read| read.value.is_none()) && did(to, true, &|_| true),
+            Kind::WriteOrder => of.reader.is_some_and(|reader| {
+                let wrote = did(from, true, &|_| true);
+                wrote && reads(to, &pattern.steps[reader]) && has(&known, of.from, reader)
+            }),
+        };
+        prop_assert!(right, "{:?} of {:?}", of, pattern);
+    }
+    let cycle: Vec<_> = pattern.relations.iter().filter(|of| of.of_cycle).collect();
+    for (at, of) in cycle.iter().enumerate() {
+        prop_assert_eq!(of.to, cycle[(at + 1) % cycle.len()].from, "no cycle: {:?}", pattern);
+    }
+    Ok(())
 }
 
 /// The anomaly of a history: sessions, apart by bars, of single accesses, apart by commas; 0 is the initial state.

@@ -1,10 +1,10 @@
 //! The page of a violation in a real browser. Where there is no Chromium the test says so and is skipped, but fails on CI, which has it.
 
+mod browser;
+
 use samara_check::formats::Loaded;
 use samara_check::generate::{Workload, generate};
 use samara_check::judge::{Demand, Level, loaded_history, reader};
-use std::path::Path;
-use std::process::Command;
 
 #[test]
 fn a_browser_draws_the_timeline() {
@@ -55,45 +55,16 @@ document.body.dataset.let_go = moved_places === places();
 
 /// How many bars a browser draws, of which some are marked.
 fn drawn(name: &str, page: &str) -> Option<usize> {
-    let Some(browser) =
-        ["/usr/bin/chromium", "/usr/bin/chromium-browser"].into_iter().find(|at| Path::new(at).exists())
-    else {
-        assert!(std::env::var_os("CI").is_none(), "CI has Chromium");
-        println!("skipped: there is no Chromium");
-        return None;
-    };
-    let folder = std::env::temp_dir().join(format!("samara-check-page-{name}-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).expect("a folder");
-    let file = folder.join("page.html");
-    std::fs::write(&file, page.replace("</body>", &format!("{HAND}</body>"))).expect("the page");
-    let output = Command::new(browser)
-        .args([
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--no-first-run",
-            "--disable-background-networking",
-        ])
-        .args(["--disable-component-update", "--disable-sync", "--virtual-time-budget=5000", "--dump-dom"])
-        .arg(format!("--user-data-dir={}", folder.join("profile").display()))
-        .arg(format!("file://{}", file.display()))
-        .output()
-        .expect("Chromium runs");
-    let dom = String::from_utf8_lossy(&output.stdout).into_owned();
-    let _ = std::fs::remove_dir_all(&folder);
-    let drawn = dom.split("data-drawn=\"").nth(1).and_then(|rest| rest.split('"').next());
-    let drawn: usize =
-        drawn.and_then(|count| count.parse().ok()).unwrap_or_else(|| panic!("nothing was drawn: {dom}"));
+    let dom = browser::dom(name, page, HAND)?;
+    let has = |class: &str| dom.0.contains(&format!("class=\"op {class} "));
+    assert!(has("stuck"), "the stuck operation is marked");
+    assert!(has("smallest"), "the smallest part is marked");
     assert!(
-        dom.contains("class=\"op stuck\"") || dom.contains("class=\"op stuck "),
-        "the stuck operation is marked"
+        dom.word("told").is_some_and(|told| told.contains("process ")),
+        "a bar tells its operation: {}",
+        dom.0
     );
-    assert!(dom.contains("class=\"op smallest"), "the smallest part is marked");
-    let word =
-        |name: &str| dom.split(&format!("data-{name}=\"")).nth(1).and_then(|rest| rest.split('"').next());
-    assert!(word("told").is_some_and(|told| told.contains("process ")), "a bar tells its operation: {dom}");
-    for hand in ["zoomed", "moved", "let_go"] {
-        assert_eq!(word(hand), Some("true"), "{hand}");
-    }
-    Some(drawn)
+    dom.assert_true(&["zoomed", "moved", "let_go"]);
+    assert_eq!(dom.number("arrows"), 0);
+    Some(dom.number("drawn"))
 }

@@ -1,17 +1,7 @@
 //! The order that transactions must stand in, as a graph, and the cycles in it.
 
+use super::path::{self, Edge, Effort, Hop};
 use std::collections::VecDeque;
-
-/// Why one transaction stands before another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Edge {
-    /// Session order.
-    Session,
-    /// The second reads what the first wrote to this key.
-    Reads(u32),
-    /// Someone who sees the first reads this key from the second: it must have overwritten.
-    Overwritten(u32),
-}
 
 /// Edges by their origin.
 pub(super) struct Graph {
@@ -50,30 +40,45 @@ impl Graph {
         self.edges(node).map(|at| (self.targets[at], self.kinds[at]))
     }
 
-    /// A short cycle, if there is any: each node with the edge to the next.
-    pub(super) fn cycle(&self) -> Option<Vec<(u32, Edge)>> {
+    /// A short cycle, if there is any.
+    pub(super) fn cycle(&self, effort: &mut Effort) -> Option<Vec<Hop>> {
         let (component, members) = self.first_knot()?;
-        // The shortest cycle through a few of its nodes.
-        let tried = members.iter().take(CYCLE_STARTS);
-        tried.filter_map(|start| self.shortest(*start, &component)).min_by_key(Vec::len)
+        let inside = |node: u32, each: &mut dyn FnMut(u32, Edge)| {
+            self.from(node).filter(|(to, _)| component[*to as usize]).for_each(|(to, edge)| each(to, edge));
+        };
+        // The shortest cycle through a few of its nodes; best through those that are seen and not read.
+        let mut shortest: Option<Vec<Hop>> = None;
+        let seen = |node: &&u32| self.from(**node).any(|(_, edge)| matches!(edge, Edge::Overwritten(_)));
+        let others = members.iter().filter(|node| !seen(node));
+        for start in members.iter().filter(seen).chain(others).take(CYCLE_STARTS) {
+            let found = path::shortest(component.len(), [*start], |node| node == *start, inside, effort);
+            let found = found.map(path::joined_cycle);
+            if found.as_ref().is_some_and(|found| shortest.as_ref().is_none_or(|old| found.len() < old.len()))
+            {
+                shortest = found;
+            }
+        }
+        shortest.or_else(|| Some(path::joined_cycle(self.around(*members.first()?, &component))))
     }
 
-    fn shortest(&self, start: u32, component: &[bool]) -> Option<Vec<(u32, Edge)>> {
+    /// A cycle through a node of a knot.
+    fn around(&self, start: u32, component: &[bool]) -> Vec<Hop> {
         let mut from: Vec<u32> = vec![u32::MAX; component.len()];
         let mut queue = VecDeque::from([start]);
         while let Some(node) = queue.pop_front() {
             for at in self.edges(node) {
                 let to = self.targets[at];
                 if to == start {
-                    let mut cycle = vec![(node, self.kinds[at])];
+                    let mut cycle = vec![(node, self.kinds[at], start)];
                     let mut node = node;
                     while node != start {
                         let edge = from[node as usize] as usize;
-                        node = self.origin(edge);
-                        cycle.push((node, self.kinds[edge]));
+                        let before = self.origin(edge);
+                        cycle.push((before, self.kinds[edge], node));
+                        node = before;
                     }
                     cycle.reverse();
-                    return Some(cycle);
+                    return cycle;
                 }
                 if component[to as usize] && from[to as usize] == u32::MAX {
                     from[to as usize] = at as u32;
@@ -81,7 +86,7 @@ impl Graph {
                 }
             }
         }
-        None
+        Vec::new()
     }
 
     fn origin(&self, edge: usize) -> u32 {

@@ -1,7 +1,10 @@
 //! Causal memory: for each session, the writes that its reads force into an order have no cycle.
 
+mod why;
+
+use super::proof::Proof;
 use super::resolve::Map;
-use super::{Anomaly, Checker, LOOK_EVERY, Source};
+use super::{Checker, LOOK_EVERY, Source};
 use std::time::Instant;
 
 /// The transactions in the past of one session that are judged at most: the cost grows with their square.
@@ -9,8 +12,7 @@ const PAST_MAX: usize = 20_000;
 
 /// The happens-before relation of each session, saturated: whoever reads x from w sees every other write of x that happens before it as
 /// overwritten, so that one happens before w.
-pub(super) fn check(checker: &Checker<'_>) -> Result<Option<Anomaly>, String> {
-    let deadline = checker.deadline;
+pub(super) fn check(checker: &Checker<'_>) -> Result<Option<Proof>, String> {
     for session in 0..checker.resolved.sessions.len() as u32 {
         let past = past(checker, session);
         if past.len() > PAST_MAX {
@@ -19,8 +21,8 @@ pub(super) fn check(checker: &Checker<'_>) -> Result<Option<Anomaly>, String> {
                 past.len()
             ));
         }
-        if let Some(anomaly) = saturate(checker, session, &past, deadline)? {
-            return Ok(Some(anomaly));
+        if let Some(proof) = saturate(checker, session, &past)? {
+            return Ok(Some(proof));
         }
     }
     Ok(None)
@@ -42,53 +44,48 @@ fn past(checker: &Checker<'_>, session: u32) -> Vec<u32> {
             continue;
         }
         state[at as usize] = 1;
-        stack.extend(predecessors(checker, at).filter(|before| state[*before as usize] == 0));
+        stack.extend(predecessors(checker, at).iter().filter(|before| state[**before as usize] == 0));
     }
     past
 }
 
-fn predecessors<'a>(checker: &'a Checker<'_>, at: u32) -> impl Iterator<Item = u32> + 'a {
-    let place = checker.resolved.place[at as usize];
-    let session = &checker.resolved.sessions[checker.session(at) as usize];
-    let own = place.checked_sub(1).map(|before| session[before as usize]);
-    let reads = checker.resolved.reads_of(at).iter().filter_map(|read| match read.source {
-        Source::Transaction(writer) => Some(writer),
-        Source::Initial => None,
-    });
-    own.into_iter().chain(reads)
+fn predecessors(checker: &Checker<'_>, at: u32) -> Vec<u32> {
+    let mut all = Vec::new();
+    checker.before(at, &mut |before, _| all.push(before));
+    all
 }
 
-fn saturate(
-    checker: &Checker<'_>,
-    session: u32,
-    past: &[u32],
-    deadline: Option<Instant>,
-) -> Result<Option<Anomaly>, String> {
+/// That a write stands before another, for a transaction of the session sees the one and reads the other.
+#[derive(Clone, Copy)]
+struct Derived {
+    other: u32,
+    writer: u32,
+    key: u32,
+    reader: u32,
+    /// In which round it was found: by what was known before that.
+    round: usize,
+}
+
+fn saturate(checker: &Checker<'_>, session: u32, past: &[u32]) -> Result<Option<Proof>, String> {
     let mut number = vec![u32::MAX; checker.history.transactions.len()];
     past.iter().enumerate().for_each(|(at, of)| number[*of as usize] = at as u32);
-    let mut before: Vec<Vec<u32>> =
-        past.iter().map(|at| predecessors(checker, *at).map(|of| number[of as usize]).collect()).collect();
+    let mut before: Vec<Vec<u32>> = past
+        .iter()
+        .map(|at| predecessors(checker, *at).into_iter().map(|of| number[of as usize]).collect())
+        .collect();
+    let mut derived: Vec<Derived> = Vec::new();
     let words = past.len().div_ceil(64);
     let writers = writers(checker, past);
-    let is_late = || deadline.is_some_and(|deadline| Instant::now() >= deadline);
-    loop {
+    let is_late = || checker.deadline.is_some_and(|deadline| Instant::now() >= deadline);
+    for round in 0.. {
         if is_late() {
             return Err(format!("causal memory: out of time at session {session}"));
         }
         let Some(order) = order(&before) else {
-            return Ok(Some(Anomaly {
-                name: "CyclicHB".into(),
-                what: "the reads of this session fit no single order of the writes that they see".into(),
-                nodes: checker.resolved.sessions[session as usize]
-                    .iter()
-                    .take(12)
-                    .map(|at| checker.name(*at))
-                    .collect(),
-                edges: Vec::new(),
-            }));
+            return Ok(why::cyclic(checker, past, &derived));
         };
         let reach = reachable(&order, &before, words);
-        let mut added = false;
+        let known = derived.len();
         for (count, at) in checker.resolved.sessions[session as usize].iter().enumerate() {
             if count.is_multiple_of(LOOK_EVERY) && is_late() {
                 return Err(format!("causal memory: out of time at session {session}"));
@@ -96,37 +93,28 @@ fn saturate(
             let row = number[*at as usize] as usize * words;
             for read in checker.resolved.reads_of(*at) {
                 for index in writers.get(&read.key).into_iter().flatten().map(|index| *index as usize) {
-                    let other = &past[index];
+                    let other = past[index];
                     let seen = reach[row + index / 64] >> (index % 64) & 1 == 1;
-                    if !seen || other == at {
+                    if !seen || other == *at {
                         continue;
                     }
-                    match read.source {
-                        Source::Initial => {
-                            return Ok(Some(Anomaly {
-                                name: "WriteHBInitRead".into(),
-                                what: "the second reads nothing, though the first happens before it".into(),
-                                nodes: vec![checker.name(*other), checker.name(*at)],
-                                edges: Vec::new(),
-                            }));
-                        }
-                        Source::Transaction(writer) if writer != *other => {
-                            let writer = number[writer as usize];
-                            let known = reach[writer as usize * words + index / 64] >> (index % 64) & 1 == 1;
-                            if !known && !before[writer as usize].contains(&(index as u32)) {
-                                before[writer as usize].push(index as u32);
-                                added = true;
-                            }
-                        }
-                        Source::Transaction(_) => {}
+                    let Source::Transaction(writer) = read.source else {
+                        return Ok(Some(why::nothing_read(checker, (*at, read.key), &derived[..known])));
+                    };
+                    let place = number[writer as usize] as usize;
+                    let stands = reach[place * words + index / 64] >> (index % 64) & 1 == 1;
+                    if writer != other && !stands && !before[place].contains(&(index as u32)) {
+                        before[place].push(index as u32);
+                        derived.push(Derived { other, writer, key: read.key, reader: *at, round });
                     }
                 }
             }
         }
-        if !added {
-            return Ok(None);
+        if derived.len() == known {
+            break;
         }
     }
+    Ok(None)
 }
 
 /// Which of the past write each key.

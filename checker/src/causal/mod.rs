@@ -7,18 +7,25 @@
 //! active at a time, by clocks that share what they have in common (`walk`).
 
 mod clock;
+mod explain;
 mod graph;
 mod memory;
+mod path;
+mod proof;
 mod resolve;
 mod walk;
+mod ways;
 
+use crate::clip;
 use crate::linearizability::Limits;
+use crate::pattern::Pattern;
 use crate::transactions::Transactions;
 use clock::Clock;
-use graph::{Edge, Graph};
+use graph::Graph;
+use path::{Edge, Effort};
+use proof::Proof;
 use resolve::{Read, Resolved, Source};
 use std::cell::Cell;
-use std::fmt::Write as _;
 use std::time::Instant;
 use walk::Walked;
 
@@ -48,6 +55,8 @@ pub struct Anomaly {
     pub nodes: Vec<String>,
     /// Of a cycle, how each node leads to the next, the last to the first; else empty.
     pub edges: Vec<String>,
+    /// The part of the history that shows it, where there is one of a size to be shown.
+    pub pattern: Option<Pattern>,
 }
 
 /// Judges transactions. `Err` when it was given up: what was not decided, and why.
@@ -69,12 +78,20 @@ pub fn check(
     isolation: Isolation,
     limits: &Limits,
 ) -> Result<Option<Anomaly>, String> {
-    let deadline = limits.deadline();
+    let proof = judge(history, isolation, limits.deadline())?;
+    Ok(proof.map(|proof| explain::anomaly(history, isolation, proof)))
+}
+
+fn judge(
+    history: &Transactions,
+    isolation: Isolation,
+    deadline: Option<Instant>,
+) -> Result<Option<Proof>, String> {
     let resolved = match Resolved::new(history, isolation) {
         Ok(resolved) => resolved,
-        Err(anomaly) => return Ok(Some(anomaly)),
+        Err(proof) => return Ok(Some(*proof)),
     };
-    let checker = Checker { history, resolved, deadline, late: Cell::new(None) };
+    let checker = Checker { history, isolation, resolved, deadline, late: Cell::new(None) };
     let forced = match isolation {
         Isolation::ReadCommitted => Ok(checker.read_committed()),
         Isolation::ReadAtomic => Ok(checker.read_atomic()),
@@ -82,7 +99,7 @@ pub fn check(
     };
     let forced = match forced {
         Ok(forced) => forced,
-        Err(anomaly) => return Ok(Some(anomaly)),
+        Err(proof) => return Ok(Some(*proof)),
     };
     checker.in_time()?;
     if !matches!(isolation, Isolation::Causal | Isolation::CausalMemory) {
@@ -107,6 +124,7 @@ struct Place {
 
 pub(crate) struct Checker<'a> {
     history: &'a Transactions,
+    isolation: Isolation,
     resolved: Resolved,
     deadline: Option<Instant>,
     /// How many transactions were visited when time was over.
@@ -159,56 +177,20 @@ impl Checker<'_> {
         edges
     }
 
-    fn cycle(&self, forced: Forced) -> Option<Anomaly> {
+    fn cycle(&self, forced: Forced) -> Option<Proof> {
         let mut edges = self.base();
         edges.extend(forced);
-        let cycle = Graph::new(self.history.transactions.len(), &edges).cycle()?;
-        let causal = cycle.iter().all(|(_, edge)| !matches!(edge, Edge::Overwritten(_)));
-        Some(Anomaly {
-            name: if causal { "CyclicCO".into() } else { "CyclicCF".into() },
-            what:
-                "these transactions would each have to stand before the next, and the last before the first"
-                    .into(),
-            nodes: cycle.iter().map(|(at, _)| self.name(*at)).collect(),
-            edges: cycle.iter().map(|(_, edge)| self.edge(*edge)).collect(),
-        })
+        let cycle = Graph::new(self.history.transactions.len(), &edges).cycle(&mut self.effort())?;
+        Some(self.proof_of_cycle(cycle))
     }
 
-    fn edge(&self, edge: Edge) -> String {
-        let key = |key: u32| String::from_utf8_lossy(self.history.keys.text(key)).into_owned();
-        match edge {
-            Edge::Session => "comes before, in the same session,".into(),
-            Edge::Reads(of) => format!("wrote {:?}, which is read by", key(of)),
-            Edge::Overwritten(of) => {
-                format!("wrote {:?} and was seen where the value read is that of", key(of))
-            }
-        }
+    /// What an explanation may look at, so that it takes no longer than the check.
+    fn effort(&self) -> Effort {
+        Effort(EXPLAIN_MIN.max(2 * self.history.transactions.len()))
     }
 
-    /// A transaction as text.
-    fn name(&self, at: u32) -> String {
-        let transaction = self.history.transactions[at as usize];
-        let named = self.history.sessions.len() > transaction.session as usize;
-        let session = if named { self.history.sessions.text(transaction.session + 1) } else { &[] };
-        let mut text = match (session.is_empty() || session.len() > 40, transaction.line) {
-            (true, _) => format!("session {}", transaction.session),
-            (false, _) => format!("session {}", String::from_utf8_lossy(session)),
-        };
-        if transaction.line > 0 {
-            let _ = write!(text, ", line {}", transaction.line);
-        }
-        text.push(':');
-        let accesses = self.history.accesses(at as usize);
-        for access in accesses.iter().take(8) {
-            let key = String::from_utf8_lossy(self.history.keys.text(access.key));
-            let value = String::from_utf8_lossy(self.history.values.text(access.value));
-            let value = if access.value == 0 { "nothing".into() } else { value };
-            let _ = write!(text, " {} {key} {value}", if access.write { "w" } else { "r" });
-        }
-        if accesses.len() > 8 {
-            let _ = write!(text, " and {} more", accesses.len() - 8);
-        }
-        text
+    fn key(&self, key: u32) -> String {
+        clip::quoted(self.history.keys.text(key))
     }
 
     fn forced(read: &Read, other: u32) -> Option<(u32, u32, Edge)> {
@@ -272,7 +254,7 @@ impl Checker<'_> {
     }
 
     /// What causality forces, or a cycle of it.
-    fn causal(&self) -> Result<Forced, Anomaly> {
+    fn causal(&self) -> Result<Forced, Box<Proof>> {
         let mut forced = Vec::new();
         let mut initial = None;
         let complete = self.walk(|at, clock, walked| {
@@ -288,21 +270,30 @@ impl Checker<'_> {
                 }
             }
         });
-        if !complete && let Some(anomaly) = self.cycle(Vec::new()) {
-            return Err(anomaly);
+        if !complete && let Some(proof) = self.cycle(Vec::new()) {
+            return Err(proof.into());
         }
         match initial {
-            Some((writer, reader, key)) => Err(Anomaly {
-                name: "WriteCOInitRead".into(),
-                what: format!(
-                    "the second reads nothing of {:?}, though the first, which wrote it, is in its causal past",
-                    String::from_utf8_lossy(self.history.keys.text(key))
-                ),
-                nodes: vec![self.name(writer), self.name(reader)],
-                edges: Vec::new(),
-            }),
+            Some((writer, reader, key)) => Err(self.nothing_read(writer, reader, key).into()),
             None => Ok(forced),
         }
+    }
+
+    /// A read of nothing, though a write is in its causal past: the nearest is shown.
+    fn nothing_read(&self, writer: u32, reader: u32, key: u32) -> Proof {
+        let wrote = |at: u32| at != reader && self.writes(at, key);
+        let way = self.way_back(reader, wrote, &mut self.effort());
+        let what = format!(
+            "the second reads nothing of {}, though the first, which wrote it, is in its causal past",
+            self.key(key)
+        );
+        let mut proof = Proof::of_accesses("WriteCOInitRead", &what, Vec::new());
+        proof.complete = way.is_some();
+        let first = way.iter().flatten().next().map_or(writer, |(from, _, _)| *from);
+        proof.about = vec![first, reader];
+        let back = (reader, Edge::Nothing(key), first);
+        proof.cycle_of(way.into_iter().flatten().chain([back]));
+        proof
     }
 
     /// Writes of a key that a reader sees and that are not in the past of the one it reads from: the last of each chain.
@@ -318,7 +309,7 @@ impl Checker<'_> {
     }
 
     /// CC alone: a write that was seen and not read, although it has what is read in its own past.
-    fn stale(&self, forced: &Forced) -> Option<Anomaly> {
+    fn stale(&self, forced: &Forced) -> Option<Proof> {
         if forced.is_empty() {
             return None;
         }
@@ -332,16 +323,34 @@ impl Checker<'_> {
                 }
             }
         });
-        let (older, newer, key) = found?;
-        let name = String::from_utf8_lossy(self.history.keys.text(key)).into_owned();
-        let reader = self.resolved.reader_of(older, key);
-        Some(Anomaly {
-            name: "WriteCORead".into(),
-            what: format!(
-                "the third reads {name:?} from the first, though it sees the second, which overwrote it"
-            ),
-            nodes: [older, newer].into_iter().chain(reader).map(|at| self.name(at)).collect(),
-            edges: Vec::new(),
-        })
+        found.map(|(older, newer, key)| self.overwritten(older, newer, key))
+    }
+
+    /// A read of a write that the reader sees overwritten, by `newer` or by what is nearer.
+    fn overwritten(&self, older: u32, newer: u32, key: u32) -> Proof {
+        let what = format!(
+            "the third reads {} from the first, though it sees the second, which overwrote it",
+            self.key(key)
+        );
+        let mut proof = Proof::of_accesses("WriteCORead", &what, Vec::new());
+        let source = Source::Transaction(older);
+        let reads = self.resolved.reads.iter().filter(|read| read.source == source && read.key == key);
+        let readers: Vec<u32> = reads.map(|read| read.reader).collect();
+        let ways = self.way_over((older, key), &readers, &self.order(), &mut self.effort());
+        proof.complete = ways.is_some();
+        let (first, second) = ways.unwrap_or_default();
+        let newer = second.first().map_or(newer, |(from, _, _)| *from);
+        let reader = second.last().map(|(_, _, to)| *to).or(readers.first().copied());
+        proof.about = [older, newer].into_iter().chain(reader).collect();
+        proof.cycle_of(first.into_iter().chain([(newer, Edge::Overwritten(key), older)]));
+        if let (Some(order), true) = (proof.links.last_mut(), proof.complete) {
+            order.reader = reader;
+        }
+        proof.because(second);
+        proof.because(reader.map(|reader| (older, Edge::Reads(key), reader)).into_iter().collect());
+        proof
     }
 }
+
+/// How many transactions an explanation may look at, at the least.
+const EXPLAIN_MIN: usize = 20_000;

@@ -1,6 +1,8 @@
 //! Who reads from whom.
 
-use super::{Anomaly, Isolation};
+use super::Isolation;
+use super::path::Edge;
+use super::proof::Proof;
 use crate::recording::NOTHING;
 use crate::transactions::Transactions;
 use foldhash::fast::FixedState;
@@ -59,7 +61,7 @@ enum Writer {
 
 impl Resolved {
     /// `Err`: a read that no order can explain.
-    pub(super) fn new(history: &Transactions, isolation: Isolation) -> Result<Self, Anomaly> {
+    pub(super) fn new(history: &Transactions, isolation: Isolation) -> Result<Self, Box<Proof>> {
         let count = history.transactions.len();
         let mut resolved = Self {
             reads: Vec::new(),
@@ -106,34 +108,45 @@ impl Resolved {
         at: usize,
         isolation: Isolation,
         of_value: &Map<(u32, u32), Writer>,
-    ) -> Result<(), Anomaly> {
+    ) -> Result<(), Box<Proof>> {
         let accesses = history.accesses(at);
         for (index, access) in accesses.iter().enumerate().filter(|(_, access)| !access.write) {
-            let anomaly = |name: &str, what: &str| {
-                let key = String::from_utf8_lossy(history.keys.text(access.key)).into_owned();
-                let value = String::from_utf8_lossy(history.values.text(access.value)).into_owned();
-                let transaction = history.transactions[at];
-                let node =
-                    format!("session {}, line {}: r {key} {value}", transaction.session, transaction.line);
-                Err(Anomaly { name: name.into(), what: what.into(), nodes: vec![node], edges: Vec::new() })
-            };
-            let own = accesses[..index].iter().rev().find(|own| own.write && own.key == access.key);
+            let read = (at as u32, index);
+            let own = accesses[..index].iter().rposition(|own| own.write && own.key == access.key);
             if let Some(own) = own {
-                if own.value != access.value {
-                    return anomaly("Internal", "a transaction does not read what it wrote itself");
+                if accesses[own].value != access.value {
+                    let what = "a transaction does not read what it wrote itself";
+                    return Err(Proof::of_accesses("Internal", what, vec![read, (at as u32, own)]).into());
                 }
                 continue;
             }
             let source = match of_value.get(&(access.key, access.value)) {
                 None if access.value == NOTHING => Source::Initial,
                 None if history.unwritten_allowed => continue,
-                None => return anomaly("ThinAirRead", "a value is read that nobody wrote"),
+                None => {
+                    let what = "a value is read that nobody wrote";
+                    return Err(Proof::of_accesses("ThinAirRead", what, vec![read]).into());
+                }
                 Some(Writer::Many) => continue,
                 Some(Writer::One(writer, _)) if *writer as usize == at => {
-                    return anomaly("ThinAirRead", "a transaction reads what it writes only later");
+                    let what = "a transaction reads what it writes only later";
+                    let later = accesses
+                        .iter()
+                        .position(|own| own.write && (own.key, own.value) == (access.key, access.value));
+                    let all = [Some(read), later.map(|later| (at as u32, later))];
+                    return Err(
+                        Proof::of_accesses("ThinAirRead", what, all.into_iter().flatten().collect()).into()
+                    );
                 }
-                Some(Writer::One(_, false)) if isolation != Isolation::Causal => {
-                    return anomaly("IntermediateRead", "a value is read that its own transaction overwrote");
+                Some(Writer::One(writer, false)) if isolation != Isolation::Causal => {
+                    let what = "a value is read that its own transaction overwrote";
+                    let mut writes = history.accesses(*writer as usize).iter();
+                    let last = writes.rposition(|other| other.write && other.key == access.key);
+                    let all = [Some(read), last.map(|last| (*writer, last))];
+                    let mut proof =
+                        Proof::of_accesses("IntermediateRead", what, all.into_iter().flatten().collect());
+                    proof.because(vec![(*writer, Edge::Reads(access.key), at as u32)]);
+                    return Err(proof.into());
                 }
                 Some(Writer::One(writer, _)) => Source::Transaction(*writer),
             };
@@ -185,12 +198,5 @@ impl Resolved {
     pub(super) fn writes(&self, at: u32, key: u32) -> bool {
         let places = self.writers.get(&(self.session_of[at as usize], key));
         places.is_some_and(|places| places.binary_search(&self.place[at as usize]).is_ok())
-    }
-
-    /// Somebody who reads a key from a transaction.
-    pub(super) fn reader_of(&self, writer: u32, key: u32) -> Option<u32> {
-        let read =
-            self.reads.iter().find(|read| read.source == Source::Transaction(writer) && read.key == key);
-        read.map(|read| read.reader)
     }
 }

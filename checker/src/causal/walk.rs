@@ -250,6 +250,28 @@ impl Checker<'_> {
         visited == count
     }
 
+    /// The place of each transaction in an order in which it comes after all that it depends on; those that depend on themselves come last.
+    pub(super) fn order(&self) -> Vec<u32> {
+        let (mut waits, _, _) = self.dependences();
+        let by_writer = self.resolved.by_writer(waits.len());
+        let mut order = vec![u32::MAX; waits.len()];
+        let mut ready: VecDeque<u32> =
+            (0..waits.len() as u32).filter(|at| waits[*at as usize] == 0).collect();
+        for next in 0.. {
+            let Some(at) = ready.pop_front() else { break };
+            order[at as usize] = next;
+            let Place { session, at: place } = self.place(at);
+            let own = self.resolved.sessions[session as usize].get(place as usize + 1).copied();
+            for follower in by_writer.of(at).iter().copied().chain(own) {
+                waits[follower as usize] -= 1;
+                if waits[follower as usize] == 0 {
+                    ready.push_back(follower);
+                }
+            }
+        }
+        order
+    }
+
     /// For how many each transaction waits, how often it is read from, and how many of each session come before the last that another session
     /// reads from, itself included.
     fn dependences(&self) -> (Vec<u32>, Vec<u32>, Vec<u32>) {
