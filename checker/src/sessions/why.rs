@@ -15,7 +15,7 @@ pub(super) struct Found {
 }
 
 /// A read that sees less than a write of its key that its session knew of, and how it knew. Places are those in a session.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 pub(super) enum Broken {
     /// The session wrote it.
     OwnWrite { write: u32 },
@@ -101,7 +101,7 @@ impl Sessions<'_> {
         }
         let mut order = steps.clone();
         order.sort_by_key(|of| self.record(*of).call);
-        let alone = Sessions::new(self.recording, order).find(None).ok().flatten();
+        let alone = Sessions::new(self.recording, order).find(None, true).ok().flatten();
         let mut pattern = Pattern {
             steps: steps.iter().map(|of| show::step(self.recording, *of)).collect(),
             relations,

@@ -78,8 +78,8 @@ impl Node {
                 words(first, last)
             ),
             StoreEvent::Healed => match self.store.suspect_extent() {
-                (0, _) => "nothing is suspect any more: what was damaged has been brought again, and its files have \
-                           been replaced"
+                (0, _) => "nothing is suspect any more: what was damaged has been brought again, or its loss accepted, and \
+                           its files have been replaced"
                     .into(),
                 _ => return,
             },
