@@ -342,12 +342,19 @@ fn members(text: &str, client_port: u16) -> Result<Vec<MemberConfig>, String> {
     Ok(members)
 }
 
-/// The identity of a static cluster: every node that is given the same members computes the same.
-fn cluster_id(members: &[MemberConfig]) -> ClusterId {
+/// The identity of a static cluster: every node that is given the same members, zones and replication factor computes the
+/// same. Whoever has others looks for copies at other nodes, and would find no quorum in common.
+fn cluster_id(members: &[MemberConfig], replication: usize) -> ClusterId {
     let mut id = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d_u128;
-    for byte in members.iter().flat_map(|member| member.id.to_le_bytes()) {
-        id = (id ^ u128::from(byte)).wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b);
+    let mut add =
+        |byte: u8| id = (id ^ u128::from(byte)).wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b);
+    for member in members {
+        member.id.to_le_bytes().into_iter().for_each(&mut add);
+        // Bytes that no text has end it.
+        member.zone.bytes().chain([0xff]).for_each(&mut add);
     }
+    // Beyond the number of members it makes no difference.
+    replication.min(members.len()).to_le_bytes().into_iter().for_each(&mut add);
     ClusterId(id)
 }
 
@@ -380,7 +387,8 @@ impl NodeFlags {
             or_common(self.replication_factor.map(|factor| factor.to_string()), "REPLICATION_FACTOR");
         let factor = factor.or(file.replication_factor.map(|factor| factor.to_string()));
         let factor = factor.unwrap_or_else(|| "3".into());
-        let replication = factor.parse().ok().filter(|factor| (1..=7).contains(factor));
+        let replication: Option<u8> = factor.parse().ok().filter(|factor| (1..=7).contains(factor));
+        let replication = replication.ok_or_else(|| format!("--replication-factor {factor}: give 1 to 7"))?;
         let shards = self.shards.or(file.shards).unwrap_or(1);
         if !(1..=64).contains(&shards) {
             return Err(format!("--shards {shards}: give 1 to 64"));
@@ -403,9 +411,9 @@ impl NodeFlags {
         )?;
         Ok(NodeConfig {
             id,
-            cluster: cluster_id(&members),
+            cluster: cluster_id(&members, replication.into()),
             members,
-            replication: replication.ok_or_else(|| format!("--replication-factor {factor}: give 1 to 7"))?,
+            replication,
             level: level_above_floor(level(consistency.as_deref().unwrap_or("strong"))?, &floors)?,
             floors,
             durability: durability(self.durability.or(file.durability).as_deref().unwrap_or("sync"))?,
@@ -510,6 +518,22 @@ mod tests {
             "1@a:1,1@a:2",
         ] {
             assert!(members(bad, 6379).is_err_and(|reason| reason.starts_with("--members")), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn clusters_that_place_keys_otherwise_are_others() {
+        let id = |text: &str, replication| cluster_id(&members(text, 6379).expect("members"), replication);
+        let three = id("1@a:1,2@b:1,3@c:1", 3);
+        assert_eq!(three, id("3@x:7,1@a:1:9,2@b:1", 3), "addresses may change");
+        assert_eq!(three, id("1@a:1,2@b:1,3@c:1", 5), "more copies than members there are not");
+        for (text, replication) in [
+            ("1@a:1,2@b:1,3@c:1", 1),
+            ("1@a:1,2@b:1", 2),
+            ("1@a:1/x,2@b:1,3@c:1", 3),
+            ("1@a:1,2@b:1/x,3@c:1", 3),
+        ] {
+            assert_ne!(three, id(text, replication), "{text} {replication}");
         }
     }
 

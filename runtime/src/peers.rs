@@ -219,7 +219,7 @@ fn greeted(greeting: &[u8; HELLO], cluster: ClusterId) -> Result<(u16, u16), Str
         return Err(format!("it speaks protocol version {}, this node {PROTOCOL_VERSION}", field(8)));
     }
     if greeting[10..26] != cluster.0.to_le_bytes() {
-        return Err("it belongs to another cluster: every node must be given the same --members".into());
+        return Err("it belongs to another cluster: every node must be given the same --members, zones and --replication-factor".into());
     }
     Ok((field(26), field(28)))
 }

@@ -229,9 +229,9 @@ impl Identity {
         let owner = Owner::decode(data).map_err(|reason| format!("{IDENTITY}: {reason}"))?;
         if owner != self.owner() {
             return Err(format!(
-                "{IDENTITY}: this directory belongs to another cluster, node or number of shards than {} of {} shards \
-                 in cluster {:032x}",
-                self.me, self.shards, self.cluster.0
+                "{IDENTITY}: this directory belongs to another cluster, node or number of shards: to {} of {} shards in \
+                 cluster {:032x}, and this is {} of {} in {:032x}",
+                owner.address, owner.shards, owner.cluster.0, self.me, self.shards, self.cluster.0
             ));
         }
         Ok(())
