@@ -154,3 +154,31 @@ fn mutated_files_are_read_or_refused_with_a_place() {
     }
     assert!(good > 1_000 && refused > 1_000, "{good} read, {refused} refused");
 }
+
+#[test]
+fn completions_of_another_operation_and_objects_as_values_are_refused() {
+    let read = |done: &str| {
+        let text = format!(
+            "{{\"time\":1,\"process\":0,\"type\":\"invoke\",\"f\":\"put\",\"key\":\"k\",\"value\":\"a\"}}\n\
+             {{\"time\":2,\"process\":0,{done}}}\n"
+        );
+        formats::read(text.as_bytes(), None, &Reading::default()).map(|_| ())
+    };
+    for good in [
+        r#""type":"ok","f":"put","key":"k","value":"a""#,
+        r#""type":"ok","f":"put""#,
+        r#""type":"ok","f":"put","key":"k","value":{"base64":"YQ=="}"#,
+        r#""type":"info","f":"put","key":"k","value":"timed-out""#,
+    ] {
+        read(good).unwrap_or_else(|bad| panic!("{good}: {bad}"));
+    }
+    for (done, words) in [
+        (r#""type":"ok","f":"put","key":"k","value":"b""#, "invoked with \"a\""),
+        (r#""type":"ok","f":"put","key":"j","value":"a""#, "invoked on \"k\""),
+        (r#""type":"ok","f":"put","key":"k","value":{"base64":"!!"}"#, "an object is no value"),
+        (r#""type":"ok","f":"put","key":{"a":1},"value":"a""#, "an object is no value"),
+    ] {
+        let bad = read(done).expect_err(done);
+        assert!(bad.line == 2 && bad.reason.contains(words), "{done}: {bad}");
+    }
+}

@@ -311,11 +311,41 @@ impl<'w> Builder<'w> {
         Ok(())
     }
 
+    /// Whether a completion is of the key, and of the value written, with which its operation was invoked, as far as it names
+    /// them.
+    fn is_same(&self, at: usize, kind: Kind, event: &Event<'_>, value: Option<&Datum>) -> Result<(), Wrong> {
+        let record = &self.recording.records[at];
+        let key = match (&event.value, self.independent) {
+            (Some(Datum::List(pair)), true) if pair.len() == 2 => Some(&pair[0]),
+            (_, true) => None,
+            _ => event.key.as_ref(),
+        };
+        let differs = |invoked: &[u8], named: &Datum| *named != Datum::Nil && *invoked != *named.bytes();
+        let words = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        if let Some(key) = key.filter(|key| differs(self.recording.keys.text(record.key), key)) {
+            let (key, invoked) = (words(&key.bytes()), words(self.recording.keys.text(record.key)));
+            let reason = format!("it completes an operation on key {key:?}, and was invoked on {invoked:?}");
+            return Err(Wrong { at: 0, reason });
+        }
+        // Jepsen's logs say there why an outcome is not known.
+        let written = value.filter(|_| record.code == Code::Put && kind == Kind::Ok);
+        if let Some(value) =
+            written.filter(|value| differs(self.recording.values.text(record.argument), value))
+        {
+            let (value, invoked) =
+                (words(&value.bytes()), words(self.recording.values.text(record.argument)));
+            let reason = format!("it completes a write of {value:?}, and was invoked with {invoked:?}");
+            return Err(Wrong { at: event.value_at, reason });
+        }
+        Ok(())
+    }
+
     fn complete(&mut self, at: usize, kind: Kind, event: &Event<'_>, time: u64) -> Result<(), Wrong> {
         let value = match (&event.value, self.independent) {
             (Some(Datum::List(pair)), true) if pair.len() == 2 => Some(&pair[1]),
             (value, _) => value.as_ref(),
         };
+        self.is_same(at, kind, event, value)?;
         let record = &mut self.recording.records[at];
         if time < record.call {
             return Err(Wrong {

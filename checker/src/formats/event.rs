@@ -89,6 +89,9 @@ impl<'a> Event<'a> {
     }
 }
 
+/// Fields of a JSON event that are no objects, but for bytes in base64.
+const VALUES: [&[u8]; 4] = [b"key", b"value", b"observed", b"process"];
+
 /// Reads an event as a JSON object.
 pub(super) fn from_json<'a>(cursor: &mut Cursor<'a>) -> Result<Event<'a>, Wrong> {
     let mut event = Event::default();
@@ -96,6 +99,10 @@ pub(super) fn from_json<'a>(cursor: &mut Cursor<'a>) -> Result<Event<'a>, Wrong>
         json::space(cursor);
         let at = cursor.at;
         let value = json::value(cursor)?;
+        if VALUES.contains(&&*name) && matches!(value, Datum::Map(_)) && value.scalar().is_none() {
+            let reason = "an object is no value here: give a string, a number, or {\"base64\": \"...\"}";
+            return Err(Wrong { at, reason: reason.into() });
+        }
         event.field(&name, value, at)
     })?;
     Ok(event)
