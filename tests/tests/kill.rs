@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use support::{Scratch, binary, connect, free_ports, wait_for};
+use support::{PATIENT_DISK, Scratch, binary, connect, free_ports, open, served, wait_for};
 
 const ROUNDS: u64 = 100;
 const CLIENTS: u64 = 4;
@@ -29,6 +29,7 @@ fn start(data: &Path, ports: &[u16]) -> Child {
         .args(["--listen", &address(ports[0]), "--peer-listen", &address(ports[1])])
         .args(["--http-listen", &address(ports[2]), "--data"])
         .arg(data)
+        .envs(PATIENT_DISK)
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
@@ -73,9 +74,9 @@ fn load(port: u16, client: u64, keys: &mut BTreeMap<String, Known>, next: &mut u
 }
 
 fn check(port: u16, round: u64, clients: &[Mutex<(BTreeMap<String, Known>, u64)>]) {
-    let mut connection = wait_for("the node to answer", || {
-        let mut open = connect(port)?;
-        redis::cmd("GET").arg("ready?").query::<Option<String>>(&mut open).ok().map(|_| open)
+    let mut connection = served("the node to answer", || {
+        let mut open = open(port)?;
+        redis::cmd("GET").arg("ready?").query::<Option<String>>(&mut open).map(|_| open)
     });
     for client in clients {
         let mut client = client.lock().expect("no client panicked");

@@ -4,7 +4,7 @@ mod support;
 
 use redis::Connection;
 use std::collections::BTreeMap;
-use support::{Cluster, connect};
+use support::{Cluster, connect, open, served};
 
 fn set_all(connection: &mut Connection, keys: &[String]) {
     for chunk in keys.chunks(200) {
@@ -71,8 +71,7 @@ fn a_scan_goes_on_at_another_node_when_its_node_is_killed() {
         if turn % 7 == 0
             && let Some(key) = gone.get(turn / 7)
         {
-            let mut other = connect(cluster.clients[2]).expect("node 3 is up");
-            redis::cmd("DEL").arg(key).query::<i64>(&mut other).expect("a delete");
+            served("a delete", || redis::cmd("DEL").arg(key).query::<i64>(&mut open(cluster.clients[2])?));
         }
     }
     for key in &keys {
@@ -111,39 +110,39 @@ fn count_bounds_the_work_and_a_prefix_saves_it() {
     assert_eq!(keys.first().map(String::as_str), Some("{tag}:0000"));
 }
 
-fn range(connection: &mut Connection, arguments: &[&str]) -> Vec<String> {
-    redis::cmd("RANGE").arg(arguments).query(connection).expect("a range")
+fn range(port: u16, arguments: &[&str]) -> Vec<String> {
+    served("a range", || redis::cmd("RANGE").arg(arguments).query(&mut open(port)?))
 }
 
 #[test]
 fn a_range_is_in_order_over_the_whole_cluster_and_goes_on_without_a_node() {
     let mut cluster = Cluster::start("ranges");
-    let mut connection = connect(cluster.clients[0]).expect("node 1 is up");
-    set_all(&mut connection, &keys());
+    let port = cluster.clients[0];
+    set_all(&mut connect(port).expect("node 1 is up"), &keys());
     let mut sorted = keys();
     sorted.sort();
     cluster.kill(2);
-    let all = range(&mut connection, &["-", "+", "LIMIT", "5000"]);
+    let all = range(port, &["-", "+", "LIMIT", "5000"]);
     assert_eq!(all, sorted);
     sorted.reverse();
-    assert_eq!(range(&mut connection, &["-", "+", "REV", "LIMIT", "5000"]), sorted);
+    assert_eq!(range(port, &["-", "+", "REV", "LIMIT", "5000"]), sorted);
     sorted.reverse();
     let between = |low: &str, high: &str| -> Vec<String> {
         sorted.iter().filter(|key| key.as_str() >= low && key.as_str() < high).cloned().collect()
     };
     // A part of all slots, and a part of one.
     let part = between("k:1", "k:2");
-    assert_eq!(range(&mut connection, &["[k:1", "(k:2", "LIMIT", "10"]), part[..10]);
+    assert_eq!(range(port, &["[k:1", "(k:2", "LIMIT", "10"]), part[..10]);
     let last: Vec<String> = part.iter().rev().take(10).cloned().collect();
-    assert_eq!(range(&mut connection, &["[k:1", "(k:2", "REV", "LIMIT", "10"]), last);
+    assert_eq!(range(port, &["[k:1", "(k:2", "REV", "LIMIT", "10"]), last);
     let part = between("{tag}:0100", "{tag}:0200");
-    assert_eq!(range(&mut connection, &["[{tag}:0100", "({tag}:0200"]), part);
-    assert_eq!(range(&mut connection, &["({tag}:0100", "[{tag}:0101"]), ["{tag}:0101"]);
-    assert_eq!(range(&mut connection, &["[k:7", "[k:7", "VALUES"]), ["k:7", "v"]);
+    assert_eq!(range(port, &["[{tag}:0100", "({tag}:0200"]), part);
+    assert_eq!(range(port, &["({tag}:0100", "[{tag}:0101"]), ["{tag}:0101"]);
+    assert_eq!(range(port, &["[k:7", "[k:7", "VALUES"]), ["k:7", "v"]);
     // In pieces, each from behind the one before.
     let (mut found, mut from) = (Vec::new(), "-".to_string());
     loop {
-        let piece = range(&mut connection, &[&from, "+", "LIMIT", "700"]);
+        let piece = range(port, &[&from, "+", "LIMIT", "700"]);
         let Some(last) = piece.last() else { break };
         from = format!("({last}");
         found.extend(piece);

@@ -1,6 +1,6 @@
 //! One real node, by its flags.
 
-use crate::support::{Scratch, binary, free_ports, wait_for};
+use crate::support::{PATIENT_DISK, Scratch, binary, free_ports, wait_for};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::PathBuf;
@@ -34,7 +34,11 @@ impl Node {
         let address = |port: usize| format!("{}:{}", self.host, self.ports[port]);
         command.args(["node", "--listen", &address(0), "--http-listen", &address(2)]);
         command.args(["--peer-listen", &format!("127.0.0.1:{}", self.ports[1]), "--data"]);
-        command.arg(self.scratch.0.join("data")).args(flags).envs(environment.iter().copied());
+        command
+            .arg(self.scratch.0.join("data"))
+            .args(flags)
+            .envs(PATIENT_DISK)
+            .envs(environment.iter().copied());
         command.stdout(Stdio::null()).stderr(Stdio::null());
         command
     }

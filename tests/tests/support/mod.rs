@@ -4,7 +4,12 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
+
+/// The disk of the machine may be slow: nodes do not step aside for it, unless a test's flags say so.
+pub const PATIENT_DISK: [(&str, &str); 2] =
+    [("SAMARA_DISK_SLOW_MS", "60000"), ("SAMARA_DISK_HUNG_MS", "600000")];
 
 /// The node binary, built once.
 pub fn binary() -> &'static Path {
@@ -20,11 +25,23 @@ pub fn binary() -> &'static Path {
     })
 }
 
-/// Ports that are free now.
+/// Ports that are free now, below those that the system gives to outgoing connections: nobody takes them before a node does,
+/// or while a node that was killed is away.
 pub fn free_ports(count: usize) -> Vec<u16> {
-    let listeners: Vec<TcpListener> =
-        (0..count).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
-    listeners.iter().map(|listener| listener.local_addr().expect("is bound").port()).collect()
+    const FIRST: u16 = 10_000;
+    const MANY: u16 = 10_000;
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let start = (std::process::id().wrapping_mul(7_919) % u32::from(MANY)) as u16;
+    let mut ports = Vec::new();
+    while ports.len() < count {
+        let turn = NEXT.fetch_add(1, Ordering::Relaxed);
+        assert!(turn < MANY, "no free ports");
+        let port = FIRST + (start + turn) % MANY;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            ports.push(port);
+        }
+    }
+    ports
 }
 
 /// A directory that goes with the test.
@@ -108,7 +125,8 @@ impl Cluster {
             .args(["--http-listen", &format!("127.0.0.1:{}", self.http[node])])
             .arg("--data")
             .arg(self.data(node))
-            .args(&self.flags);
+            .args(&self.flags)
+            .envs(PATIENT_DISK);
         command
     }
 
@@ -127,9 +145,8 @@ impl Cluster {
 
     /// Waits until the node answers a command that needs a majority.
     pub fn wait_ready(&self, node: usize) {
-        wait_for("a node to serve", || {
-            let mut connection = connect(self.clients[node])?;
-            redis::cmd("GET").arg("ready?").query::<Option<String>>(&mut connection).ok().map(|_| ())
+        served("a node to serve", || {
+            redis::cmd("GET").arg("ready?").query::<Option<String>>(&mut open(self.clients[node])?)
         });
     }
 }
@@ -145,6 +162,22 @@ pub fn connect(port: u16) -> Option<redis::Connection> {
     let connection = client.get_connection_with_timeout(Duration::from_secs(2)).ok()?;
     connection.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
     Some(connection)
+}
+
+/// A connection for what is `served`.
+pub fn open(port: u16) -> redis::RedisResult<redis::Connection> {
+    let gone = || redis::RedisError::from((redis::ErrorKind::Io, "the node takes no connection"));
+    connect(port).ok_or_else(gone)
+}
+
+/// Tries until it is served, for a minute: that a node is out of reach for a while, or too slow, says something of the machine.
+/// Any other error is one. For what may be done twice.
+pub fn served<T>(what: &str, attempt: impl Fn() -> redis::RedisResult<T>) -> T {
+    wait_for(what, || match attempt() {
+        Ok(answer) => Some(answer),
+        Err(error) if error.is_io_error() || matches!(error.code(), Some("UNAVAILABLE" | "TIMEOUT")) => None,
+        Err(error) => panic!("{what}: {error}"),
+    })
 }
 
 /// Tries until something is there, for a minute.
