@@ -125,8 +125,8 @@ impl ShardStatus {
         let level = |(tables, bytes): &(usize, u64)| Level { tables: *tables, bytes: *bytes };
         let damage = |damage: &samara_core::store::Damage| Damage {
             file: damage.file.to_string(),
-            first: damage.first.key.escape_ascii().to_string(),
-            last: damage.last.key.escape_ascii().to_string(),
+            first: damage.first.as_first(),
+            last: damage.last.as_end(),
             reason: damage.reason.clone(),
         };
         Self {

@@ -137,6 +137,18 @@ fn is_told(data: &Path, file: &Path, what: &str) {
     assert!(found.out.lines().last().is_some_and(|line| line.starts_with("damaged: ")), "{}", found.out);
 }
 
+/// Which keys are concerned is told by keys and slots; an empty name tells nobody anything.
+fn stretch_is_told(said: &str) {
+    let (_, stretch) = said.split_once("keys from ").unwrap_or_else(|| panic!("no stretch of keys: {said}"));
+    let (first, rest) = stretch.split_once(" to ").expect("two bounds");
+    let (last, _) = rest.split_once(" of this table").expect("two bounds");
+    for bound in [first, last] {
+        let name = bound.strip_prefix("before ").unwrap_or(bound);
+        let is_key = name.starts_with("key-") && name.contains(" (slot ");
+        assert!(is_key || name.starts_with("start of slot ") || name.starts_with("end of slot "), "{said}");
+    }
+}
+
 #[test]
 fn a_killed_node_is_clean_and_every_kind_of_damage_is_told_by_name() {
     let scratch = Scratch::new("verify");
@@ -170,6 +182,9 @@ fn a_killed_node_is_clean_and_every_kind_of_damage_is_told_by_name() {
         let file = file.expect("a file of each kind");
         flip(&file, offset);
         is_told(&data, &file, "a flipped bit");
+        if suffix == "table" {
+            stretch_is_told(&verify(&data, &[]).out);
+        }
         let json = verify(&data, &["--json"]);
         assert_eq!(json.code, 1);
         assert!(json.out.contains("\"verdict\":\"damaged\""), "{}", json.out);

@@ -1,6 +1,8 @@
 //! The record of a key: what a replica has accepted (PROTOCOL section 3).
 
 use super::stamp::{OpId, Stamp};
+use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -96,5 +98,47 @@ impl RecordKey {
     /// The first possible key of `slot`.
     pub const fn start_of(slot: super::ids::Slot) -> Self {
         Self { slot, key: Bytes::new() }
+    }
+
+    /// The key for people, where a stretch of keys begins with it.
+    pub fn as_first(&self) -> String {
+        match &self.key[..] {
+            b"" => format!("start of slot {}", self.slot.0),
+            key => format!("{} (slot {})", key.escape_ascii(), self.slot.0),
+        }
+    }
+
+    /// The key for people, where a stretch of keys ends before it.
+    pub fn as_end(&self) -> String {
+        let slot = self.slot.0;
+        match (&self.key[..], slot.checked_sub(1)) {
+            (b"", Some(before)) => format!("end of slot {before}"),
+            (b"", None) => "start of slot 0".into(),
+            // The first key behind another one.
+            ([key @ .., 0], _) if !key.is_empty() => format!("{} (slot {slot})", key.escape_ascii()),
+            (key, _) => format!("before {} (slot {slot})", key.escape_ascii()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::RecordKey;
+    use crate::base::Slot;
+    use bytes::Bytes;
+
+    #[test]
+    fn bounds_of_stretches_are_named_by_key_or_slot() {
+        let table: [(u16, &[u8], &str, &str); 5] = [
+            (7, b"", "start of slot 7", "end of slot 6"),
+            (0, b"", "start of slot 0", "start of slot 0"),
+            (7, b"a\xff", "a\\xff (slot 7)", "before a\\xff (slot 7)"),
+            (7, b"a\0", "a\\x00 (slot 7)", "a (slot 7)"),
+            (7, b"\0", "\\x00 (slot 7)", "before \\x00 (slot 7)"),
+        ];
+        for (slot, key, first, end) in table {
+            let key = RecordKey { slot: Slot(slot), key: Bytes::from_static(key) };
+            assert_eq!((key.as_first().as_str(), key.as_end().as_str()), (first, end));
+        }
     }
 }

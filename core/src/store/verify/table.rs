@@ -114,11 +114,9 @@ impl TableCheck {
         let (first, last) = table.span(at);
         let offset = table.handle(at).map(|handle| handle.offset);
         let means = format!(
-            "keys from {} (slot {}) to {} (slot {}) of this table are suspect here, and brought again from the other replicas of these keys",
-            first.key.escape_ascii(),
-            first.slot.0,
-            last.key.escape_ascii(),
-            last.slot.0
+            "keys from {} to {} of this table are suspect here, and brought again from the other replicas of these keys",
+            first.as_first(),
+            last.as_end()
         );
         findings.damage(table.meta.file(), offset, what, &means);
     }
