@@ -46,6 +46,9 @@ pub(crate) async fn run(dev: &Dev) -> Result<(), String> {
     if dev.base_port == 0 || dev.base_port.checked_add(span).is_none() {
         return Err(format!("--base-port {}: give 1 to {}", dev.base_port, u16::MAX - span));
     }
+    if !dev.ephemeral {
+        beside_no_node(&dev.data)?;
+    }
     let temporary = std::env::temp_dir().join(format!("samara-dev-{}", std::process::id()));
     let data = if dev.ephemeral { temporary.clone() } else { dev.data.clone() };
     let result = run_in(dev, &data).await;
@@ -54,6 +57,31 @@ pub(crate) async fn run(dev: &Dev) -> Result<(), String> {
         let _left = std::fs::remove_dir_all(&temporary);
     }
     result
+}
+
+/// A cluster of `samara dev` keeps its nodes in folders of their own: in the folder of a node, or below it, there would be an
+/// empty cluster next to that node's data.
+fn beside_no_node(data: &Path) -> Result<(), String> {
+    let whole = std::path::absolute(data).map_err(|error| format!("--data {}: {error}", data.display()))?;
+    match whole.ancestors().find(|folder| is_of_a_node(folder)) {
+        Some(folder) => Err(format!(
+            "--data {}: {} holds the data of a node, and an empty cluster would be started next to it: give another folder by \
+             --data, or start that node by samara node --data {}",
+            data.display(),
+            folder.display(),
+            folder.display()
+        )),
+        None => Ok(()),
+    }
+}
+
+/// Whether a folder holds shards.
+fn is_of_a_node(folder: &Path) -> bool {
+    let number = |name: &str| name.strip_prefix("shard-").is_some_and(|number| number.parse::<u16>().is_ok());
+    // What cannot be read is none of ours.
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let shards = entries.filter(|entry| entry.file_name().to_str().is_some_and(number));
+    shards.map(|entry| entry.path()).any(|shard| shard.join("lock").is_file())
 }
 
 async fn run_in(dev: &Dev, data: &Path) -> Result<(), String> {

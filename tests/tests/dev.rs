@@ -138,6 +138,43 @@ fn an_ephemeral_cluster_leaves_nothing_behind() {
     assert!(!directory.exists());
 }
 
+#[test]
+fn a_cluster_is_not_started_next_to_the_data_of_a_node() {
+    let (base, scratch) = (base_port(), Scratch::new("beside"));
+    let data = scratch.0.join("node");
+    let text = |path: &std::path::Path| path.to_string_lossy().into_owned();
+    let (directory, port) = (text(&data), base.to_string());
+    let address = |offset: u16| format!("127.0.0.1:{}", base + offset);
+    let (clients, peers, web) = (address(0), address(1_000), address(2_000));
+    let arguments =
+        ["node", "--data", &directory, "--listen", &clients, "--peer-listen", &peers, "--http-listen", &web];
+    let mut node = Process::start(&arguments, &[]);
+    wait_ready(base);
+    let other = base_port().to_string();
+    let expect_refusals = || {
+        for below in [data.clone(), data.join("more"), data.join("shard-0"), data.join("shard-0/a/b")] {
+            let said = refused(&["dev", "--base-port", &other, "--data", &text(&below)], &[]);
+            let held = format!("{directory} holds the data of a node");
+            assert!(said.contains(&held) && said.contains(&text(&below)), "{said}");
+            assert!(said.contains(&format!("samara node --data {directory}")), "{said}");
+        }
+    };
+    expect_refusals();
+    assert_eq!(node.end("-TERM").1, Some(0));
+    expect_refusals();
+    for made in ["more", "node-1", "shard-0/a", "shard-0/node-1"] {
+        assert!(!data.join(made).exists(), "{made}");
+    }
+    // Beside it there is room, and a cluster is started again where it was.
+    let beside = text(&scratch.0.join("cluster"));
+    for _ in 0..2 {
+        let arguments = ["dev", "--nodes", "1", "--base-port", &port, "--data", &beside];
+        let mut dev = Process::start(&arguments, &[]);
+        wait_ready(base);
+        assert_eq!(dev.end("-TERM").1, Some(0));
+    }
+}
+
 fn refused(arguments: &[&str], environment: &[(&str, &str)]) -> String {
     let mut command = Command::new(binary());
     let output: Output =
