@@ -141,7 +141,15 @@ fn a_value_expires_counts_and_is_compared() {
     assert_eq!(cas(json!({"expected": "1", "value": {"base64": "/w=="}})).json()["applied"], true);
     assert_eq!(send(port, "GET /v1/kv/c", &[], b"").body, b"\xff");
     assert_eq!(cas(json!({"expected": "1"})).code(), "BADREQUEST");
-    assert_eq!(cas(json!({"value": {"base64": "*"}})).code(), "BADREQUEST");
+    assert_eq!(cas(json!({"expected": "1", "value": {"base64": "*"}})).code(), "BADREQUEST");
+    // A condition that was forgotten is not taken for one that nothing may be there.
+    let forgotten = send(port, "POST /v1/kv/forgotten:cas", &[JSON], b"{\"value\": \"1\"}");
+    assert_eq!((forgotten.status, forgotten.code()), (400, "BADREQUEST".into()));
+    let detail = forgotten.json()["detail"].as_str().unwrap_or_default().to_string();
+    assert!(detail.contains("expected is missing") && detail.contains("null"), "{detail}");
+    let batch = b"{\"operations\": [{\"op\": \"cas\", \"key\": \"forgotten\", \"value\": \"1\"}]}";
+    assert_eq!(send(port, "POST /v1/batch", &[JSON], batch).code(), "BADREQUEST");
+    assert_eq!(send(port, "GET /v1/kv/forgotten", &[], b"").code(), "NOTFOUND");
 }
 
 /// Headers of a causal session.
@@ -323,7 +331,18 @@ fn what_cannot_be_served_says_why() {
     assert_eq!(send(port, "GET /v1/kv/big", &[], b"").status, 404);
     let method = send(port, "PATCH /v1/kv/k", &[], b"");
     assert_eq!((method.status, method.header("allow")), (405, "GET, HEAD, PUT, DELETE, POST"));
-    assert_eq!(send(port, "POST /v1/kv/k", &[], b"").status, 405);
+    assert_eq!(send(port, "POST /v1/kv/k", &[], b"").code(), "BADREQUEST");
+    for path in ["/v1/nothing", "/v1", "/v1/", "/v1/kv", "/v1/scan/more", "/nothing"] {
+        let nothing = send(port, &format!("GET {path}"), &[], b"");
+        assert_eq!((nothing.status, nothing.code()), (404, "NOTFOUND".into()), "{path}");
+    }
+    for (request, allow) in
+        [("GET /v1/batch", "POST"), ("POST /v1/scan", "GET,HEAD"), ("PUT /readyz", "GET,HEAD")]
+    {
+        let answer = send(port, request, &[], b"");
+        assert_eq!((answer.status, answer.code()), (405, "BADREQUEST".into()), "{request}");
+        assert_eq!(answer.header("allow"), allow, "{request}");
+    }
     let api = send(port, "GET /openapi.json", &[], b"").json();
     for path in ["/v1/kv/{key}", "/v1/kv/{key}:incr", "/v1/kv/{key}:cas", "/v1/batch", "/v1/scan", "/healthz"]
     {

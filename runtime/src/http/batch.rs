@@ -4,7 +4,7 @@
 use super::Web;
 use super::asked::Asked;
 use super::keys::parse_json;
-use super::operation::{Cas, Incr, Kind, expiry, settle, within};
+use super::operation::{Cas, Expected, Incr, Kind, expiry, given, settle, within};
 use super::problem::Problem;
 use super::read_body;
 use super::text::Text;
@@ -35,11 +35,28 @@ struct Batch {
 #[derive(Debug, Deserialize)]
 #[serde(tag = "op", rename_all = "lowercase", deny_unknown_fields)]
 enum Item {
-    Get { key: Text },
-    Put { key: Text, value: Text, ttl: Option<f64> },
-    Delete { key: Text },
-    Incr { key: Text, by: Option<Number> },
-    Cas { key: Text, expected: Option<Text>, value: Text, ttl: Option<f64> },
+    Get {
+        key: Text,
+    },
+    Put {
+        key: Text,
+        value: Text,
+        ttl: Option<f64>,
+    },
+    Delete {
+        key: Text,
+    },
+    Incr {
+        key: Text,
+        by: Option<Number>,
+    },
+    Cas {
+        key: Text,
+        #[serde(default, deserialize_with = "given")]
+        expected: Option<Expected>,
+        value: Text,
+        ttl: Option<f64>,
+    },
 }
 
 impl Item {

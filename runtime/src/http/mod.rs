@@ -56,6 +56,8 @@ pub async fn serve(listener: TcpListener, web: Web) {
         .route("/admin/status", get(status))
         .route("/admin/scrub", post(scrub))
         .route("/admin/accept-loss", post(loss::accept))
+        .fallback(nothing)
+        .method_not_allowed_fallback(no_method)
         .layer(from_fn(same_origin))
         .layer(from_fn_with_state(web.clone(), access::let_in))
         .with_state(web)
@@ -65,6 +67,18 @@ pub async fn serve(listener: TcpListener, web: Web) {
     if let Err(error) = served.await {
         tracing::error!("the HTTP port has ended: {error}");
     }
+}
+
+/// The answer where there is nothing.
+async fn nothing(request: Request) -> Problem {
+    let detail = format!("nothing is served at {}; see /openapi.json", request.uri().path());
+    Problem::new(StatusCode::NOT_FOUND, "NOTFOUND", detail)
+}
+
+/// The answer to a method that means nothing where it is asked; the methods that do are in Allow.
+async fn no_method(request: Request) -> Problem {
+    let detail = format!("{} is not for {}; see Allow", request.method(), request.uri().path());
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "BADREQUEST", detail)
 }
 
 /// What a page of another origin asks a browser to send is not carried out where it could change something.

@@ -6,7 +6,7 @@ use crate::reply::version_text;
 use axum::http::StatusCode;
 use bytes::Bytes;
 use samara_core::base::{Expiry, Failure, KeyOp, Outcome, Response, Stamp, When, limits};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::{Number, Value, json};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -46,12 +46,22 @@ pub struct Incr {
     pub by: Option<Number>,
 }
 
+/// What must be there for a compare-and-set: a value, or null for none.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Expected(Option<Text>);
+
+/// Tells a field that is null from one that is not there.
+pub fn given<'de, D: Deserializer<'de>>(field: D) -> Result<Option<Expected>, D::Error> {
+    Expected::deserialize(field).map(Some)
+}
+
 /// Arguments of a compare-and-set.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Cas {
-    /// The value that must be there; null for none.
-    pub expected: Option<Text>,
+    /// What must be there.
+    #[serde(default, deserialize_with = "given")]
+    pub expected: Option<Expected>,
     /// The new value.
     pub value: Text,
     /// Seconds that the new value lives; as long as the old one where it is not given.
@@ -93,7 +103,12 @@ impl Cas {
     /// The operation.
     pub fn op(self) -> Result<KeyOp, Problem> {
         let bytes = |text: Text| text.bytes().map_err(Problem::bad);
-        let when = self.expected.map(bytes).transpose()?.map_or(When::Absent, When::Equals);
+        let expected = self.expected.ok_or_else(|| {
+            Problem::bad(
+                "expected is missing: give the value that must be there, or null if the key must not exist",
+            )
+        })?;
+        let when = expected.0.map(bytes).transpose()?.map_or(When::Absent, When::Equals);
         let expiry = self.ttl.map(expiry).transpose()?.unwrap_or(Expiry::Keep);
         Ok(KeyOp::Set { value: within(bytes(self.value)?)?, expiry, when, want_old: false })
     }
