@@ -1,6 +1,7 @@
 //! `samara admin`: what an operator asks a running node over its HTTP port.
 
 use crate::credentials::Credentials;
+use crate::foreign::WHAT_TO_DO;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
@@ -188,9 +189,17 @@ fn show_progress(status: &Value) {
 
 fn text(status: &Value) -> String {
     let mut text = String::new();
-    let ready = if status["ready"] == true { "ready" } else { "not ready" };
+    let is_ready = status["ready"] == true && status["cut_off"] != true;
+    let ready = if is_ready { "ready" } else { "not ready" };
     // Writing to a string cannot fail.
     let _written = writeln!(text, "node {}: {ready}", status["node"]);
+    for peer in status["foreign"].as_array().into_iter().flatten() {
+        let (node, setup) = (&peer["node"], peer["setup"].as_str().unwrap_or("?"));
+        let _written = writeln!(
+            text,
+            "  node {node} takes this node for one of another cluster: it was started with {setup}; {WHAT_TO_DO}"
+        );
+    }
     for shard in shards(status) {
         write_shard(&mut text, shard);
     }

@@ -115,6 +115,16 @@ impl NodeConfig {
         self.floors.iter().map(one).collect::<Vec<_>>().join(",")
     }
 
+    /// What makes the cluster this one, as the flags say it: nodes that were given something else are of another.
+    pub fn setup_text(&self) -> String {
+        let one = |member: &MemberConfig| match member.zone.as_str() {
+            "" => format!("{}@{}", member.id, member.peer),
+            zone => format!("{}@{}/{zone}", member.id, member.peer),
+        };
+        let members: Vec<String> = self.members.iter().map(one).collect();
+        format!("--members {} --replication-factor {}", members.join(","), self.replication)
+    }
+
     /// The durability as the flag says it.
     pub fn durability_text(&self) -> String {
         match self.durability {

@@ -1,6 +1,7 @@
 //! What the shards say of themselves: as metrics, for `/readyz`, and for operators.
 
 use crate::disk::latency::DiskLatency;
+use crate::foreign::ForeignPeer;
 use samara_core::node::Status;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -48,6 +49,10 @@ pub struct Gauges {
 pub struct NodeStatus {
     node: u16,
     ready: bool,
+    /// So many members take this node for one of another cluster that no majority is left to it.
+    cut_off: bool,
+    /// These members.
+    foreign: Vec<ForeignPeer>,
     shards: Vec<ShardStatus>,
 }
 
@@ -185,9 +190,9 @@ impl Gauges {
     }
 
     /// The node, for operators.
-    pub fn status(&self, node: u16, ready: bool) -> NodeStatus {
+    pub fn status(&self, node: u16, ready: bool, cut_off: bool, foreign: Vec<ForeignPeer>) -> NodeStatus {
         let shards = self.shards().iter().map(|(shard, told)| ShardStatus::new(*shard, told)).collect();
-        NodeStatus { node, ready, shards }
+        NodeStatus { node, ready, cut_off, foreign, shards }
     }
 
     /// Why the node is not ready although it has recovered: a line for each shard whose disk does not answer.

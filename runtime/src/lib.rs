@@ -18,6 +18,7 @@ pub mod descriptors;
 pub mod disk;
 pub mod driver;
 pub mod filter;
+pub mod foreign;
 pub mod gauges;
 pub mod glob;
 pub mod guard;

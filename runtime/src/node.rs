@@ -9,7 +9,7 @@ use crate::driver::{Driver, End};
 use crate::http::{self, Web};
 use crate::inbox::Shard;
 use crate::listen;
-use crate::peers::{self, Peers};
+use crate::peers::{self, Peers, Setup};
 use crate::server::{Server, Stop};
 use crate::stats::Stats;
 use samara_core::base::{Address, NodeId, ShardId, limits};
@@ -17,6 +17,7 @@ use samara_core::node::NodeOptions;
 use samara_core::rules::ring::SlotTable;
 use samara_core::store::StoreOptions;
 use std::net::{TcpListener, ToSocketAddrs};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
@@ -90,7 +91,7 @@ pub fn start(node: &NodeConfig, ports: Ports, share: Share) -> Result<Running, S
     let shards: Arc<Vec<Shard>> = Arc::new((0..node.shards).map(|_| Shard::default()).collect());
     let mut disks = Vec::new();
     for (number, inbox) in shards.iter().enumerate() {
-        let directory = node.data.join(format!("shard-{number}"));
+        let directory = directory(node, number as u16);
         disks.push(FileDisk::open(&directory, inbox, stats.clone(), share.handles)?);
     }
     let cluster = node.cluster_config();
@@ -104,6 +105,7 @@ pub fn start(node: &NodeConfig, ports: Ports, share: Share) -> Result<Running, S
         config: cluster,
         addresses,
         durability: node.durability_text(),
+        setup: node.setup_text(),
         floors: node.floors_text(),
         max_clients: share.clients,
         guard: node.guard.clone(),
@@ -139,6 +141,17 @@ pub fn start(node: &NodeConfig, ports: Ports, share: Share) -> Result<Running, S
     Ok(Running { shards, server, threads, ended, stats })
 }
 
+/// Where the files of a shard are.
+fn directory(node: &NodeConfig, shard: u16) -> PathBuf {
+    node.data.join(format!("shard-{shard}"))
+}
+
+/// Why a shard has ended, with its directory: the core knows files by name only.
+fn within(directory: &Path, reason: String) -> String {
+    let directory = directory.display().to_string();
+    if reason.contains(&directory) { reason } else { format!("{directory}: {reason}") }
+}
+
 fn copy(listener: &TcpListener) -> Result<TcpListener, String> {
     listener.try_clone().map_err(|error| format!("cannot share a port between shards: {error}"))
 }
@@ -163,6 +176,7 @@ impl ShardJob {
                 return End::Fatal(format!("shard {}: cannot start its runtime: {error}", self.shard));
             }
         };
+        let directory = directory(&self.node, self.shard);
         let (end, disk) = runtime.block_on(self.serve());
         // Nobody is kept waiting by what follows: what is still connected here is cut, and the ports are closed.
         drop(runtime);
@@ -171,9 +185,9 @@ impl ShardJob {
                 Ok(()) => End::Stopped,
                 Err(error) => End::Fatal(format!("the last sync has failed: {error}")),
             },
-            fatal @ End::Fatal(_) => {
+            End::Fatal(reason) => {
                 disk.abandon();
-                fatal
+                End::Fatal(within(&directory, reason))
             }
         }
     }
@@ -188,8 +202,10 @@ impl ShardJob {
         let (shard, me) = (ShardId(self.shard), NodeId(self.node.id));
         let others = self.node.members.iter().filter(|member| member.id != self.node.id);
         let targets = others.map(|member| (Address { node: NodeId(member.id), shard }, member.peer.clone()));
-        let (server, stats) = (self.server, self.unready);
-        let outgoing = Peers::start(self.node.cluster, me, targets.collect(), &server.stats);
+        let (server, unready) = (self.server, self.unready);
+        let setup = Setup { cluster: self.node.cluster, node: me, text: server.setup.clone() };
+        let setup = Arc::new(setup);
+        let outgoing = Peers::start(&setup, targets.collect(), &server.stats);
         let options = NodeOptions {
             address: Address { node: me, shard },
             config: server.config.clone(),
@@ -200,10 +216,10 @@ impl ShardJob {
         };
         let inbox = server.shards[usize::from(self.shard)].clone();
         let driver = Driver::new(options, inbox, self.disk, outgoing, server.stats.clone());
-        tokio::spawn(peers::listen(incoming, self.node.cluster, server.shards.clone()));
+        tokio::spawn(peers::listen(incoming, setup, server.shards.clone(), server.stats.clone()));
         tokio::spawn(listen::listen(clients, server.clone()));
         let ready = || {
-            if stats.fetch_sub(1, Ordering::Relaxed) == 1 {
+            if unready.fetch_sub(1, Ordering::Relaxed) == 1 {
                 server.stats.ready.store(true, Ordering::Relaxed);
             }
         };

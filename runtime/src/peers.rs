@@ -1,6 +1,7 @@
 //! Frames between nodes over TCP: one outgoing connection per peer and shard, made again when it breaks. What a peer does not
 //! take in time is dropped: the protocol lives with loss, and memory stays bounded.
 
+use crate::foreign::WHAT_TO_DO;
 use crate::inbox::Shard;
 use crate::stats::Stats;
 use bytes::{Buf, BytesMut};
@@ -9,10 +10,10 @@ use samara_core::wire::{Envelope, Frames, PROTOCOL_VERSION, decode};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 /// Bytes of frames that may wait for a peer's socket.
 const QUEUE_BYTES: usize = 64 << 20;
@@ -26,8 +27,25 @@ const INCOMING_MAX: usize = 4_096;
 const MAGIC: &[u8; 8] = b"SAMPEER1";
 /// Magic, protocol version, cluster, node, receiving shard.
 const HELLO: usize = 8 + 2 + 16 + 2 + 2;
+/// How a refusal begins: its length as two bytes and the refuser's setup as text follow.
+const REFUSAL: &[u8; 8] = b"SAMOTHER";
+/// Bytes of a setup that are told; of a long one the beginning.
+const SETUP_MAX: usize = 2_048;
+/// How long a refused peer is given to take the refusal.
+const REFUSING: Duration = Duration::from_secs(1);
 /// A receive buffer larger than this is given back when it has been emptied.
 const BUFFER_KEPT: usize = 1 << 20;
+
+/// Who this node is to its peers.
+#[derive(Debug)]
+pub struct Setup {
+    /// The cluster that it belongs to.
+    pub cluster: ClusterId,
+    /// The node.
+    pub node: NodeId,
+    /// What makes the cluster this one, for operators.
+    pub text: String,
+}
 
 /// The outgoing side of one shard.
 #[derive(Debug)]
@@ -75,16 +93,11 @@ impl Link {
 
 impl Peers {
     /// Starts a connection to each shard in `targets`.
-    pub fn start(
-        cluster: ClusterId,
-        me: NodeId,
-        targets: Vec<(Address, String)>,
-        stats: &Arc<Stats>,
-    ) -> Self {
+    pub fn start(setup: &Arc<Setup>, targets: Vec<(Address, String)>, stats: &Arc<Stats>) -> Self {
         let links = targets.into_iter().map(|(address, target)| {
             let link = Arc::new(Link::default());
-            let hello = hello(cluster, me, address);
-            tokio::spawn(keep_connected(hello, target, link.clone(), stats.clone()));
+            let peer = Peer { address, target, setup: setup.clone(), stats: stats.clone() };
+            tokio::spawn(peer.keep_connected(link.clone()));
             (address, Frames::default(), link)
         });
         Self { links: links.collect(), stats: stats.clone() }
@@ -128,35 +141,97 @@ fn hello(cluster: ClusterId, me: NodeId, to: Address) -> Vec<u8> {
     hello
 }
 
-async fn keep_connected(hello: Vec<u8>, target: String, link: Arc<Link>, stats: Arc<Stats>) {
-    let mut pause = PAUSE;
-    loop {
-        if let Ok(Ok(stream)) = timeout(CONNECT, TcpStream::connect(&target)).await {
-            tracing::debug!("connected to peer {target}");
-            stats.peer_connections_total.fetch_add(1, Ordering::Relaxed);
-            pause = PAUSE;
-            link.set_connected(true);
-            let why = send(stream, &hello, &link).await;
-            link.set_connected(false);
-            tracing::debug!("the connection to peer {target} has ended: {why}");
+/// A shard of a peer, as this node connects to it.
+struct Peer {
+    address: Address,
+    target: String,
+    setup: Arc<Setup>,
+    stats: Arc<Stats>,
+}
+
+impl Peer {
+    async fn keep_connected(self, link: Arc<Link>) {
+        let Self { target, setup, .. } = &self;
+        let hello = hello(setup.cluster, setup.node, self.address);
+        let mut pause = PAUSE;
+        loop {
+            if let Ok(Ok(stream)) = timeout(CONNECT, TcpStream::connect(target)).await {
+                tracing::debug!("connected to peer {target}");
+                self.stats.peer_connections_total.fetch_add(1, Ordering::Relaxed);
+                pause = PAUSE;
+                link.set_connected(true);
+                let why = send(stream, &hello, &link).await;
+                link.set_connected(false);
+                match why {
+                    Ended::Refused(theirs) => {
+                        self.note_refusal(&theirs);
+                        pause = PAUSE_MAX;
+                    }
+                    Ended::Because(why) => {
+                        tracing::debug!("the connection to peer {target} has ended: {why}");
+                    }
+                }
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(PAUSE_MAX);
         }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(PAUSE_MAX);
+    }
+
+    fn note_refusal(&self, theirs: &str) {
+        let (node, target, ours) = (self.address.node.0, &self.target, &self.setup.text);
+        if self.stats.foreign.refused(node, theirs, Instant::now()) {
+            tracing::error!(
+                "node {node} at {target} takes this node for one of another cluster and refuses it: it was started with \
+                 {theirs}, this node with {ours}. The two replicate nothing to each other: {WHAT_TO_DO}"
+            );
+        }
     }
 }
 
+/// Why an outgoing connection ended.
+enum Ended {
+    /// The peer is of another cluster: its setup.
+    Refused(String),
+    Because(String),
+}
+
+/// Waits for the end of a connection from whose peer nothing comes but a refusal: a byte, an end or an error all mean that it is
+/// not there any more.
+async fn wait_for_end(mut read: impl AsyncRead + Unpin) -> Ended {
+    let mut said = vec![0];
+    match read.read(&mut said).await {
+        Ok(0) => return Ended::Because("the peer closed it".into()),
+        Ok(_) => {}
+        Err(error) => return Ended::Because(error.to_string()),
+    }
+    let mut rest = read.take((REFUSAL.len() + 2 + SETUP_MAX) as u64);
+    // What has come until then is all that there is.
+    let _ended = timeout(REFUSING, rest.read_to_end(&mut said)).await;
+    refusal_in(&said).map_or_else(
+        || Ended::Because("the peer sent bytes where it has nothing to say".into()),
+        Ended::Refused,
+    )
+}
+
+/// A refusal, with the setup of the refuser.
+fn refusal(setup: &str) -> Vec<u8> {
+    let told = &setup.as_bytes()[..setup.len().min(SETUP_MAX)];
+    [&REFUSAL[..], &(told.len() as u16).to_le_bytes(), told].concat()
+}
+
+/// The refuser's setup, on one line.
+fn refusal_in(bytes: &[u8]) -> Option<String> {
+    let rest = bytes.strip_prefix(REFUSAL)?;
+    let (len, rest) = rest.split_first_chunk::<2>()?;
+    let told = rest.get(..usize::from(u16::from_le_bytes(*len)))?;
+    let told = String::from_utf8_lossy(told);
+    Some(told.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect())
+}
+
 /// Sends frames until the connection ends; why it did.
-async fn send(stream: TcpStream, hello: &[u8], link: &Link) -> String {
+async fn send(stream: TcpStream, hello: &[u8], link: &Link) -> Ended {
     stream.set_nodelay(true).ok();
-    let (mut read, mut write) = tokio::io::split(stream);
-    let closed = async move {
-        // Nothing comes on this side: a byte, an end or an error all mean that the peer is not there any more.
-        match read.read(&mut [0]).await {
-            Ok(0) => "the peer closed it".to_string(),
-            Ok(_) => "the peer sent bytes where it has nothing to say".to_string(),
-            Err(error) => error.to_string(),
-        }
-    };
+    let (read, mut write) = tokio::io::split(stream);
     let sending = async move {
         let mut bytes = hello.to_vec();
         loop {
@@ -177,13 +252,14 @@ async fn send(stream: TcpStream, hello: &[u8], link: &Link) -> String {
         }
     };
     tokio::select! {
-        why = closed => why,
-        why = sending => why,
+        biased;
+        ended = wait_for_end(read) => ended,
+        why = sending => Ended::Because(why),
     }
 }
 
 /// Accepts connections of peers for as long as the process lives.
-pub async fn listen(listener: TcpListener, cluster: ClusterId, shards: Arc<Vec<Shard>>) {
+pub async fn listen(listener: TcpListener, setup: Arc<Setup>, shards: Arc<Vec<Shard>>, stats: Arc<Stats>) {
     let open = Arc::new(AtomicUsize::new(0));
     loop {
         match listener.accept().await {
@@ -194,8 +270,9 @@ pub async fn listen(listener: TcpListener, cluster: ClusterId, shards: Arc<Vec<S
                 }
                 open.fetch_add(1, Ordering::Relaxed);
                 let (shards, open) = (shards.clone(), open.clone());
+                let (setup, stats) = (setup.clone(), stats.clone());
                 tokio::spawn(async move {
-                    if let Err(reason) = receive(stream, cluster, &shards).await {
+                    if let Err(reason) = receive(stream, &setup, &shards, &stats).await {
                         tracing::warn!("peer at {from}: {reason}; the connection is closed");
                     }
                     open.fetch_sub(1, Ordering::Relaxed);
@@ -209,28 +286,72 @@ pub async fn listen(listener: TcpListener, cluster: ClusterId, shards: Arc<Vec<S
     }
 }
 
+/// Why a greeting is refused.
+#[derive(Debug, PartialEq, Eq)]
+enum Stranger {
+    /// It is of another cluster, under this node id.
+    Foreign(u16),
+    Other(String),
+}
+
 /// Checks a greeting: the peer's node id, and the number of the shard it wants.
-fn greeted(greeting: &[u8; HELLO], cluster: ClusterId) -> Result<(u16, u16), String> {
+fn greeted(greeting: &[u8; HELLO], cluster: ClusterId) -> Result<(u16, u16), Stranger> {
     let field = |at: usize| u16::from_le_bytes([greeting[at], greeting[at + 1]]);
     if greeting[..8] != *MAGIC {
-        return Err("not a peer of this protocol".into());
+        return Err(Stranger::Other("not a peer of this protocol".into()));
     }
     if field(8) != PROTOCOL_VERSION {
-        return Err(format!("it speaks protocol version {}, this node {PROTOCOL_VERSION}", field(8)));
+        let theirs = field(8);
+        return Err(Stranger::Other(format!(
+            "it speaks protocol version {theirs}, this node {PROTOCOL_VERSION}"
+        )));
     }
     if greeting[10..26] != cluster.0.to_le_bytes() {
-        return Err("it belongs to another cluster: every node must be given the same --members, zones and --replication-factor".into());
+        return Err(Stranger::Foreign(field(26)));
     }
     Ok((field(26), field(28)))
 }
 
-async fn receive(mut stream: TcpStream, cluster: ClusterId, shards: &[Shard]) -> Result<(), String> {
+/// Tells a peer of another cluster why it is refused.
+async fn refuse(stream: &mut TcpStream, setup: &Setup) {
+    let told = async {
+        stream.write_all(&refusal(&setup.text)).await?;
+        stream.shutdown().await?;
+        // What it has sent meanwhile is taken: closed over it, the connection would lose the refusal on its way.
+        let mut rest = [0; 1_024];
+        while stream.read(&mut rest).await? > 0 {}
+        Ok::<(), std::io::Error>(())
+    };
+    // A peer that does not take it is refused all the same.
+    let _told = timeout(REFUSING, told).await;
+}
+
+async fn receive(
+    mut stream: TcpStream,
+    setup: &Setup,
+    shards: &[Shard],
+    stats: &Stats,
+) -> Result<(), String> {
     stream.set_nodelay(true).ok();
     let mut greeting = [0; HELLO];
     if !matches!(timeout(SILENCE, stream.read_exact(&mut greeting)).await, Ok(Ok(_))) {
         return Ok(());
     }
-    let (from, shard) = greeted(&greeting, cluster)?;
+    let (from, shard) = match greeted(&greeting, setup.cluster) {
+        Ok(greeted) => greeted,
+        Err(Stranger::Other(reason)) => return Err(reason),
+        Err(Stranger::Foreign(node)) => {
+            refuse(&mut stream, setup).await;
+            if !stats.foreign.came_foreign(node, Instant::now()) {
+                return Ok(());
+            }
+            return Err(format!(
+                "it belongs to another cluster, as its node {node}; this node was started with {}: {WHAT_TO_DO}",
+                setup.text
+            ));
+        }
+    };
+    stats.foreign.came(from);
     let shard = shards.get(usize::from(shard)).ok_or("it asks for a shard that is not here")?;
     let (mut buffer, mut frames) = (BytesMut::new(), Vec::new());
     loop {
@@ -294,11 +415,25 @@ mod tests {
         let to = Address { node: NodeId(2), shard: ShardId(3) };
         let good: [u8; HELLO] = hello(ClusterId(7), NodeId(1), to).try_into().expect("its length is fixed");
         assert_eq!(greeted(&good, ClusterId(7)), Ok((1, 3)));
-        assert!(greeted(&good, ClusterId(8)).is_err_and(|reason| reason.contains("another cluster")));
+        assert_eq!(greeted(&good, ClusterId(8)), Err(Stranger::Foreign(1)));
         let (mut magic, mut version) = (good, good);
         magic[0] = b'X';
         version[8] += 1;
-        assert!(greeted(&magic, ClusterId(7)).is_err_and(|reason| reason.contains("not a peer")));
-        assert!(greeted(&version, ClusterId(7)).is_err_and(|reason| reason.contains("protocol version")));
+        let refused = |greeting, part: &str| matches!(greeted(greeting, ClusterId(7)), Err(Stranger::Other(reason)) if reason.contains(part));
+        assert!(refused(&magic, "not a peer"));
+        assert!(refused(&version, "protocol version"));
+    }
+
+    #[test]
+    fn a_refusal_carries_the_setup_of_the_refuser_on_one_line() {
+        let text = "--members 1@a:1,2@b:1 --replication-factor 3";
+        assert_eq!(refusal_in(&refusal(text)).as_deref(), Some(text));
+        assert_eq!(refusal_in(&refusal("a\nb")).as_deref(), Some("a b"));
+        let long = "x".repeat(2 * SETUP_MAX);
+        assert_eq!(refusal_in(&refusal(&long)).map(|told| told.len()), Some(SETUP_MAX));
+        for end in 0..refusal(text).len() {
+            assert_eq!(refusal_in(&refusal(text)[..end]), None, "cut at {end}");
+        }
+        assert_eq!(refusal_in(b"HTTP/1.1 400 Bad Request"), None);
     }
 }

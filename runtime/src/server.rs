@@ -39,6 +39,8 @@ pub struct Server {
     pub addresses: BTreeMap<NodeId, (String, u16)>,
     /// How long a commit may wait for its sync, as CONFIG GET says it.
     pub durability: String,
+    /// What makes the cluster this one, as the flags say it.
+    pub setup: String,
     /// The floors of key spaces, as the flag says them.
     pub floors: String,
     /// Client connections at a time.

@@ -1,5 +1,6 @@
 //! What a process counts for `/metrics` and INFO. Counting an operation is a few relaxed additions.
 
+use crate::foreign::Foreign;
 use crate::gauges::Gauges;
 use crate::slowlog::Slowlog;
 use samara_core::base::{Failure, KeyOp, Level, Response};
@@ -96,6 +97,8 @@ pub struct Stats {
     pub peer_frames_dropped: AtomicU64,
     /// Connections to peers made.
     pub peer_connections_total: AtomicU64,
+    /// The members that take this node for one of another cluster.
+    pub foreign: Foreign,
     /// Requests for keys over HTTP in flight.
     pub http_requests: AtomicU64,
     /// Bytes of requests in flight.
@@ -131,6 +134,7 @@ impl Default for Stats {
             commands: AtomicU64::new(0),
             peer_frames_dropped: AtomicU64::new(0),
             peer_connections_total: AtomicU64::new(0),
+            foreign: Foreign::default(),
             http_requests: AtomicU64::new(0),
             request_bytes: AtomicU64::new(0),
             answer_bytes: AtomicU64::new(0),
@@ -209,6 +213,11 @@ impl Stats {
             ("connections", read(&self.connections), "Client connections open."),
             ("request_bytes", read(&self.request_bytes), "Bytes of requests in flight."),
             ("answer_bytes", read(&self.answer_bytes), "Bytes of answers that wait to be written."),
+            (
+                "peers_foreign",
+                self.foreign.peers(tokio::time::Instant::now()).len() as u64,
+                "Members that take this node for one of another cluster.",
+            ),
         ];
         for (name, value, help) in gauges {
             writeln!(text, "# HELP samara_{name} {help}\n# TYPE samara_{name} gauge\nsamara_{name} {value}")?;
@@ -376,6 +385,7 @@ mod tests {
             "samara_garbage_held_bytes{shard=\"1\"} 700",
             "samara_garbage_held_by{shard=\"1\",node=\"3\"} 1",
             "samara_ready 0",
+            "samara_peers_foreign 0",
         ] {
             assert!(text.lines().any(|other| other == line), "{line} is not in\n{text}");
         }

@@ -9,7 +9,7 @@ use samara::disk::memory::{MemoryDisk, Platter};
 use samara::driver::Driver;
 use samara::guard::Guard;
 use samara::inbox::Shard;
-use samara::peers::{self, Peers};
+use samara::peers::{self, Peers, Setup};
 use samara::server::{Server, Stop};
 use samara::stats::Stats;
 use samara_check::history::{Answer, Function, History, Level, Operation, Outcome};
@@ -54,6 +54,7 @@ async fn shell(node: u16, platter: Platter) {
         config: config(),
         addresses: (1..=NODES).map(|node| (NodeId(node), (ip(node).to_string(), 6379))).collect(),
         durability: "sync".into(),
+        setup: String::new(),
         floors: String::new(),
         max_clients: 100,
         guard: Guard { is_protected: false, ..Guard::default() },
@@ -64,12 +65,13 @@ async fn shell(node: u16, platter: Platter) {
     });
     let clients = TcpListener::bind("0.0.0.0:6379").await.expect("a free port");
     let incoming = TcpListener::bind("0.0.0.0:7379").await.expect("a free port");
-    tokio::spawn(peers::listen(incoming, CLUSTER, shards));
+    let setup = Arc::new(Setup { cluster: CLUSTER, node: NodeId(node), text: String::new() });
+    tokio::spawn(peers::listen(incoming, setup.clone(), shards, stats.clone()));
     tokio::spawn(samara::listen::listen(clients, server));
     let others = (1..=NODES).filter(|other| *other != node);
     let address = |node| Address { node: NodeId(node), shard: ShardId(0) };
     let targets = others.map(|other| (address(other), format!("{}:7379", ip(other)))).collect();
-    let outgoing = Peers::start(CLUSTER, NodeId(node), targets, &stats);
+    let outgoing = Peers::start(&setup, targets, &stats);
     let disk = MemoryDisk::new(platter, inbox.clone(), Duration::from_micros(300));
     let options = NodeOptions {
         address: address(node),

@@ -211,6 +211,7 @@ fn a_directory_that_is_damaged_or_foreign_is_refused_and_left_as_it_is() {
         let output = cluster.command(0).output().expect("the node starts");
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains(&*shard.to_string_lossy()), "{said}");
         assert!(said.contains(file) && said.contains(words), "{said}");
         assert_eq!(files(), before, "nothing was written");
         std::fs::write(&path, &good).expect("writable");

@@ -11,6 +11,7 @@ mod problem;
 mod text;
 mod walk;
 
+use crate::foreign::{self, ForeignPeer};
 use crate::server::Server;
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -26,6 +27,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::net::TcpListener;
+use tokio::time::Instant;
 
 /// How long a body may take to come.
 const BODY_PATIENCE: Duration = Duration::from_secs(30);
@@ -143,12 +145,16 @@ async fn openapi() -> Response {
     ([(header::CONTENT_TYPE, "application/json")], include_str!("openapi.json")).into_response()
 }
 
-/// Whether the node serves: it has recovered, and its disk answers.
+/// Whether the node serves: it has recovered, its disk answers, and it is of one cluster with a majority of its members.
 async fn ready(State(web): State<Web>) -> (StatusCode, String) {
     if !web.server.stats.ready.load(Ordering::Relaxed) {
         return (StatusCode::SERVICE_UNAVAILABLE, "not ready: the shards have not recovered yet\n".into());
     }
-    let unready = web.server.stats.gauges.unready();
+    let mut unready = web.server.stats.gauges.unready();
+    let (foreign, cut_off) = refusing(&web.server);
+    if cut_off {
+        unready.push_str(&foreign::reason(&foreign, &web.server.setup));
+    }
     if unready.is_empty() {
         (StatusCode::OK, "ready\n".into())
     } else {
@@ -169,7 +175,15 @@ fn json(status: StatusCode, value: &impl serde::Serialize) -> Response {
 
 async fn status(State(web): State<Web>) -> Response {
     let ready = web.server.stats.ready.load(Ordering::Relaxed);
-    json(StatusCode::OK, &web.server.stats.gauges.status(web.server.node.0, ready))
+    let (foreign, cut_off) = refusing(&web.server);
+    json(StatusCode::OK, &web.server.stats.gauges.status(web.server.node.0, ready, cut_off, foreign))
+}
+
+/// The members that take this node for one of another cluster, and whether they leave it no majority.
+fn refusing(server: &Server) -> (Vec<ForeignPeer>, bool) {
+    let foreign = server.stats.foreign.peers(Instant::now());
+    let cut_off = foreign::is_cut_off(server.config.members.len(), foreign.len());
+    (foreign, cut_off)
 }
 
 /// Starts a scrub of every shard; what it finds stands in the status.
