@@ -6,7 +6,7 @@ mod differential_table;
 mod support;
 
 use differential_table::{ACL, APPROXIMATE, COMMANDS, DIFFERENT, Draw, FAMILIES, RAW};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::process::{Child, Command, Stdio};
@@ -179,7 +179,7 @@ fn as_valkey_8(reply: &[u8]) -> String {
         .replace("this user has no", "User u has no")
 }
 
-/// Users and rules, and what COMMAND says of the categories of each command.
+/// Users and rules, and what COMMAND says of the categories and keys of each command.
 fn compare_access(ours: u16, theirs: u16, version: &str, complaints: &mut Vec<String>) -> usize {
     let (mut mine, mut other) = (Wire::open(ours), Wire::open(theirs));
     for wire in [&mut mine, &mut other] {
@@ -208,13 +208,51 @@ fn compare_access(ours: u16, theirs: u16, version: &str, complaints: &mut Vec<St
     assert!(common.len() > 100, "only {} commands are told by both", common.len());
     for (name, mine, their) in &common {
         if mine != their {
-            complaints.push(format!("categories of {name}: ours {mine:?}, Redis {their:?}"));
+            complaints.push(format!("categories and keys of {name}: ours {mine:?}, Redis {their:?}"));
         }
     }
-    ACL.len() + common.len()
+    ACL.len() + common.len() + compare_lists(ours, theirs, complaints)
 }
 
-/// Notes the categories of what COMMAND says of a command, and of its subcommands.
+/// The names of COMMAND LIST FILTERBY, where both have the command.
+fn compare_lists(ours: u16, theirs: u16, complaints: &mut Vec<String>) -> usize {
+    let list = |port: u16, filter: &[&str]| -> BTreeSet<String> {
+        let mut connection = support::connect(port).expect("the server is up");
+        let mut command = redis::cmd("COMMAND");
+        command.arg("LIST").arg(filter);
+        command.query(&mut connection).expect("a list")
+    };
+    let every = ["FILTERBY", "PATTERN", "*"];
+    let common: BTreeSet<String> = list(ours, &every).intersection(&list(theirs, &every)).cloned().collect();
+    assert!(common.len() > 100, "only {} commands are listed by both", common.len());
+    let filters = [
+        ["FILTERBY", "ACLCAT", "read"],
+        ["FILTERBY", "ACLCAT", "WRITE"],
+        ["FILTERBY", "ACLCAT", "keyspace"],
+        ["filterby", "aclcat", "dangerous"],
+        ["FILTERBY", "PATTERN", "*|*id*"],
+        ["FILTERBY", "PATTERN", "G?T*"],
+        ["FILTERBY", "PATTERN", "[ab]*"],
+    ];
+    for filter in filters {
+        let of_both = |port| list(port, &filter).intersection(&common).cloned().collect::<Vec<_>>();
+        let (mine, their) = (of_both(ours), of_both(theirs));
+        if mine != their || mine.is_empty() {
+            complaints.push(format!("COMMAND LIST {filter:?}: ours {mine:?}, Redis {their:?}"));
+        }
+    }
+    filters.len()
+}
+
+/// A key specification without the notes that some have for people.
+fn without_notes(spec: &redis::Value) -> String {
+    let (redis::Value::Array(parts), note) = (spec, redis::Value::BulkString(b"notes".to_vec())) else {
+        panic!("no specification: {spec:?}")
+    };
+    format!("{:?}", if parts[0] == note { &parts[2..] } else { parts })
+}
+
+/// Notes the categories and key specifications of what COMMAND says of a command, and of its subcommands.
 fn categories(command: &redis::Value, told: &mut BTreeMap<String, Vec<String>>) {
     let text = |value: &redis::Value| match value {
         redis::Value::BulkString(bytes) => String::from_utf8_lossy(bytes).into_owned(),
@@ -222,9 +260,12 @@ fn categories(command: &redis::Value, told: &mut BTreeMap<String, Vec<String>>) 
         other => panic!("no text: {other:?}"),
     };
     let redis::Value::Array(parts) = command else { panic!("no command: {command:?}") };
+    let redis::Value::Array(specs) = &parts[8] else { panic!("{:?}", parts[8]) };
     let (redis::Value::Array(of) | redis::Value::Set(of)) = &parts[6] else { panic!("{:?}", parts[6]) };
     let mut of: Vec<String> = of.iter().map(text).collect();
     of.sort();
+    // Notes are for people, and are not told here.
+    of.extend(specs.iter().map(without_notes));
     told.insert(text(&parts[0]), of);
     if let redis::Value::Array(subs) = &parts[9] {
         for sub in subs {

@@ -130,7 +130,8 @@ fn categories(name: &str) -> u32 {
     }
 }
 
-fn needs(name: &str) -> [Needs; 2] {
+/// What the command of this name does with its first key, and with the others, by default.
+pub(super) fn needs(name: &str) -> [Needs; 2] {
     match name {
         "append" | "del" | "expire" | "expireat" | "mdel" | "mset" | "msetnx" | "persist" | "pexpire"
         | "pexpireat" | "psetex" | "set" | "setex" | "setnx" | "setrange" | "unlink" => [Needs::WRITE; 2],

@@ -5,6 +5,7 @@ mod keys;
 mod number;
 mod range;
 mod several;
+mod specs;
 mod strings;
 mod table;
 
@@ -16,6 +17,7 @@ use samara_core::rules::sequence::{Ending, Task};
 use std::time::Duration;
 
 pub use range::{behind, values_between};
+pub use specs::key_specs;
 pub use table::{COMMANDS, Command, CommandId, Found, all, find, lookup, lookup_any, named};
 
 /// One operation on one key.

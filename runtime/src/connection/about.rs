@@ -5,8 +5,10 @@ use crate::access::DEFAULT;
 use crate::clients::Name;
 use crate::commands::facts::categories_of;
 use crate::commands::{
-    COMMANDS, Found, err, find, help, integer, level_name, named, parse_level, syntax, word, wrong_arity,
+    COMMANDS, Found, all, err, find, help, integer, key_specs, level_name, named, parse_level, syntax, word,
+    wrong_arity,
 };
+use crate::glob;
 use crate::reply;
 use crate::resp::{Args, Value};
 use crate::users::Identity;
@@ -268,10 +270,28 @@ fn describe(found: Found) -> Value {
         Value::Integer(i64::from(command.last)),
         Value::Integer(command.step as i64),
         Value::Set(categories_of(id).map(Value::Status).collect()),
-        Value::Array(Vec::new()),
-        Value::Array(Vec::new()),
-        Value::Array(found.subs().map(describe).collect()),
+        Value::Set(Vec::new()),
+        Value::Set(key_specs(command)),
+        if command.subs.is_empty() {
+            Value::Set(Vec::new())
+        } else {
+            Value::Array(found.subs().map(describe).collect())
+        },
     ])
+}
+
+/// COMMAND LIST FILTERBY: the commands and subcommands of a category or a pattern; of modules there are none.
+fn filtered(by: &[u8], wanted: &[u8]) -> Result<Vec<Value>, Value> {
+    let wanted = wanted.to_ascii_lowercase();
+    let is_wanted: Box<dyn Fn(&Found) -> bool> = match word(by).as_str() {
+        "MODULE" => Box::new(|_| false),
+        "ACLCAT" => {
+            Box::new(move |found| categories_of(found.id).any(|category| category.as_bytes()[1..] == wanted))
+        }
+        "PATTERN" => Box::new(move |found| glob::matches(&wanted, found.command.name.as_bytes())),
+        _ => return Err(syntax()),
+    };
+    Ok(all().filter(is_wanted).map(|found| Value::text(found.command.name)).collect())
 }
 
 fn commands(sub: &str, a: Args<'_>) -> Answer {
@@ -280,6 +300,7 @@ fn commands(sub: &str, a: Args<'_>) -> Answer {
         "list" if a.len() == 2 => {
             Ok(Value::Array(COMMANDS.iter().map(|command| Value::text(command.name)).collect()))
         }
+        "list" if a.len() == 5 && word(&a[2]) == "FILTERBY" => Ok(Value::Array(filtered(&a[3], &a[4])?)),
         "list" => Err(syntax()),
         "info" if a.len() > 2 => {
             let asked = a.tail(2);
