@@ -24,7 +24,7 @@ pub enum Function {
     },
     /// Delete.
     Delete,
-    /// Write `new` if the value is `old`.
+    /// Write `new` if the value is `old`; the time to live stays what it was. One that ends it is an [`Function::Update`].
     Cas {
         /// Expected.
         old: Value,
@@ -78,7 +78,7 @@ pub enum Change {
         /// The bytes.
         data: Value,
     },
-    /// Change the time to live of a key that is present; [`Answer::Applied`] tells whether it is.
+    /// Change the time to live of a key that is present; [`Answer::Applied`] tells whether it is. [`Expiry::Clear`] demands besides that it has one.
     Expire(Expiry),
 }
 
@@ -102,6 +102,8 @@ pub enum Answer {
     Done,
     /// A conditional operation or a delete: whether it changed anything.
     Applied(bool),
+    /// The same where it changed nothing and tells why: this was there, or nothing.
+    Refused(Option<Value>),
     /// The new number, or the new length.
     Integer(i64),
 }

@@ -3,7 +3,7 @@
 //! `f` is one of `get`, `put` (optional `ttl_ms`, `keep_ttl`, `when`), `put_absent`, `put_present`, `delete` (optional `when`), `cas`, `incr`, `append`,
 //! `setrange`, `expire`, `persist`. `ok` of a
 //! conditional put or a delete may carry whether it changed anything. An invoke without completion is unknown; `fail` is left
-//! out, but for a `cas` with `"error": "mismatch"`, which found another value (`"observed"`, where known).
+//! out, but for a `cas` with `"error": "mismatch"`, which found another value (`"observed"`, where known, which must explain it).
 
 use crate::formats::datum::to_base64;
 use crate::formats::{self, Format, Loaded, Reading};
@@ -46,8 +46,8 @@ pub fn write(history: &History) -> String {
             "level": format!("{:?}", operation.level).to_lowercase(),
         });
         if let (true, Outcome::Ok(answer)) = (is_return, &operation.outcome) {
-            let failed =
-                matches!((&operation.function, answer), (Function::Cas { .. }, Answer::Applied(false)));
+            let refused = matches!(answer, Answer::Applied(false) | Answer::Refused(_));
+            let failed = refused && matches!(operation.function, Function::Cas { .. });
             event["type"] = if failed { "fail".into() } else { "ok".into() };
             if failed {
                 event["error"] = "mismatch".into();
@@ -60,8 +60,15 @@ pub fn write(history: &History) -> String {
                     event["value"] = value.as_ref().map_or(Json::Null, |value| text(value));
                 }
                 Answer::Integer(number) => event["value"] = (*number).into(),
+                Answer::Applied(_) | Answer::Refused(_) | Answer::Done => {}
+            }
+            match answer {
                 Answer::Applied(applied) if !failed => event["value"] = (*applied).into(),
-                Answer::Applied(_) | Answer::Done => {}
+                Answer::Refused(_) if !failed => event["value"] = false.into(),
+                _ => {}
+            }
+            if let Answer::Refused(found) = answer {
+                event["observed"] = found.as_ref().map_or(Json::Null, |value| text(value));
             }
         } else if !is_return {
             options(&operation.function, &mut event);

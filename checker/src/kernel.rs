@@ -68,6 +68,8 @@ pub(crate) struct Op {
     /// What expiry is judged by.
     pub(crate) asked: u64,
     pub(crate) answered: u64,
+    /// Whether what a swap sets lives as long as what was there before.
+    pub(crate) keeps: bool,
     /// Its place in the recording.
     pub(crate) source: u32,
 }
@@ -234,19 +236,9 @@ impl Kernel {
         let texts = kernel.computed.then(|| texts(recording, places, options));
         let mut classes = Classes { recording, map: HashMap::default(), next: 2, texts };
         for (_, record, _) in places.iter().filter_map(judged) {
-            match (record.code, record.reply) {
-                (Code::Get, Reply::Value) => classes.observe(record.seen),
-                (Code::Cas, _) => {
-                    classes.observe(record.expected);
-                    if record.reply == Reply::NotApplied && record.observed {
-                        classes.observe(record.seen);
-                    }
-                }
-                (Code::Update, _) => {
-                    classes.observe(record.expected);
-                    classes.observe(record.seen);
-                }
-                _ => {}
+            record.found().into_iter().for_each(|found| classes.observe(found));
+            if matches!(record.code, Code::Cas | Code::Update) {
+                classes.observe(record.expected);
             }
         }
         let initial =
@@ -263,7 +255,8 @@ impl Kernel {
                     continue;
                 }
                 let answered = if record.reply == Reply::Unknown { NEVER } else { record.ret };
-                kernel.ops.push(Op { act, call, ret, asked: record.call, answered, source: at });
+                let keeps = record.code == Code::Cas;
+                kernel.ops.push(Op { act, call, ret, asked: record.call, answered, keeps, source: at });
             }
         }
         kernel.classes = classes.next as usize;
@@ -291,6 +284,17 @@ impl Kernel {
     /// What a record demands and does; `None` when nobody can tell whether it was there.
     fn act(&mut self, record: &Record, classes: &mut Classes<'_>, options: &Options) -> Option<Act> {
         let unknown = record.reply == Reply::Unknown;
+        let refused = record.reply == Reply::NotApplied && record.observed;
+        let condition = match record.code {
+            Code::PutAbsent => Some(Test::Is(ABSENT)),
+            Code::PutPresent | Code::Delete => Some(Test::Not(ABSENT)),
+            Code::Cas => Some(Test::Is(classes.of(record.expected))),
+            _ => None,
+        };
+        if let Some(condition) = condition.filter(|_| refused) {
+            let seen = classes.of(record.seen);
+            return Some(self.refused(seen, condition.holds(seen)));
+        }
         let mut conditional = |test, to| self.conditional(record.reply, test, to);
         match record.code {
             Code::Get => Some(Act::Observe(Test::Is(classes.of(record.seen)))),
@@ -301,14 +305,7 @@ impl Kernel {
                 conditional(Test::Not(ABSENT), ABSENT)
             }
             Code::Delete => Some(Act::Write(ABSENT, 0)),
-            Code::Cas => {
-                let old = classes.of(record.expected);
-                let seen = classes.of(record.seen);
-                if record.reply == Reply::NotApplied && record.observed && seen != old {
-                    return Some(Act::Observe(Test::Is(seen)));
-                }
-                conditional(Test::Is(old), classes.of(record.argument))
-            }
+            Code::Cas => conditional(Test::Is(classes.of(record.expected)), classes.of(record.argument)),
             Code::Incr => {
                 let sum = (record.reply == Reply::Integer).then_some(record.answer);
                 Some(self.sum(record.number, sum, classes).unwrap_or(Act::Add(record.number, sum)))
@@ -321,6 +318,11 @@ impl Kernel {
             }
             Code::Update => self.update(record, classes, options),
         }
+    }
+
+    /// A change that was not made, for `seen` was there; `holds`: with that it would have been.
+    fn refused(&mut self, seen: u32, holds: bool) -> Act {
+        if holds { self.impossible() } else { Act::Observe(Test::Is(seen)) }
     }
 
     /// A change to `to` under a condition; `None` when nobody can tell whether it was there.
@@ -363,7 +365,7 @@ impl Kernel {
         };
         let ttl = ttl.saturating_mul(1_000_000);
         let end = if unknown { NEVER } else { record.ret };
-        let may = record.call.saturating_add(ttl).saturating_sub(options.expiry_slack);
+        let may = record.call.saturating_add(ttl).saturating_sub(options.expiry_slack).min(NEVER - 1);
         let must = end.saturating_add(ttl).saturating_add(options.expiry_slack);
         self.lives.push((may, must));
         self.lives.len() as u32 - 1

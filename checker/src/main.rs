@@ -21,7 +21,7 @@ struct Arguments {
     /// Format of the files.
     #[arg(long, value_parser = ["auto", "jsonl", "json", "edn", "etcd-log", "awdit"], default_value = "auto")]
     format: String,
-    /// What the keys are: kv and register differ in nothing; an absent counter is 0; multi-register: every operation is a list of
+    /// What the keys are: kv; register, of which JSON need name no key; counter, of which an absent one is 0; multi-register: every operation is a list of
     /// reads and writes of registers, and all registers are one object.
     #[arg(long, value_parser = ["register", "kv", "counter", "multi-register"], default_value = "kv")]
     model: String,
@@ -80,6 +80,7 @@ impl Arguments {
             initial: self.init.as_ref().filter(|init| *init != "nil").map(|init| init.clone().into_bytes()),
             initially_absent: self.init.as_deref() == Some("nil"),
             independent: self.independent,
+            register: self.model == "register",
             counter: self.model == "counter",
             multi: self.model == "multi-register",
         };

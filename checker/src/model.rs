@@ -76,7 +76,7 @@ fn expiring(state: State, ttl: u64, operation: &Operation, slack: u64) -> State 
     let ttl = ttl.saturating_mul(1_000_000);
     let end = if operation.outcome == Outcome::Unknown { u64::MAX } else { operation.ret };
     State {
-        may_expire: operation.call.saturating_add(ttl).saturating_sub(slack),
+        may_expire: operation.call.saturating_add(ttl).saturating_sub(slack).min(u64::MAX - 1),
         must_expire: end.saturating_add(ttl).saturating_add(slack),
         ..state
     }
@@ -106,6 +106,10 @@ fn update(
         _ if !holds => None,
         Change::Set { value, expiry } => Some(until(State { value: values.id(value), ..state }, expiry)),
         Change::Delete => present.then_some(State::ABSENT),
+        // What lives for good anyway is not changed.
+        Change::Expire(Expiry::Clear) => {
+            (present && state.may_expire != u64::MAX).then(|| lasting(state.value))
+        }
         Change::Expire(expiry) => present.then(|| until(state, expiry)),
         Change::SetRange { data, .. } if data.is_empty() => None,
         Change::SetRange { offset, data } => {
@@ -120,6 +124,9 @@ fn update(
             !matches!(change, Change::SetRange { .. }) || *answer == length as i64
         }
         Outcome::Ok(Answer::Value(old)) => old.as_deref() == values.value(state.value),
+        Outcome::Ok(Answer::Refused(found)) => {
+            next.is_none() && found.as_deref() == values.value(state.value)
+        }
         Outcome::Ok(Answer::Done) | Outcome::Unknown => true,
     };
     fits.then_some(next.unwrap_or(state))
@@ -138,9 +145,13 @@ fn apply(values: &mut Values, state: State, operation: &Operation, slack: u64) -
         Outcome::Ok(answer) => Some(answer),
         Outcome::Unknown => None,
     };
+    let found = match known {
+        Some(Answer::Refused(found)) => Some(found.as_deref() == values.value(state.value)),
+        _ => None,
+    };
     let applied = |changes: bool| match known {
         Some(Answer::Applied(applied)) => *applied == changes,
-        _ => true,
+        _ => found.is_none_or(|found| found && !changes),
     };
     let integer = |number: i64| match known {
         Some(Answer::Integer(answer)) => *answer == number,
@@ -165,7 +176,7 @@ fn apply(values: &mut Values, state: State, operation: &Operation, slack: u64) -
         Function::Delete => applied(state.value != ABSENT).then_some(State::ABSENT),
         Function::Cas { old, new } => {
             let changes = state.value == values.id(old);
-            applied(changes).then(|| if changes { lasting(values.id(new)) } else { state })
+            applied(changes).then(|| if changes { State { value: values.id(new), ..state } } else { state })
         }
         Function::Incr(delta) => {
             let present = match values.value(state.value) {

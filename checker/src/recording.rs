@@ -70,6 +70,9 @@ fn slice<'a>(bytes: &'a [u8], ends: &[usize], id: u32) -> &'a [u8] {
     &bytes[start..ends[at]]
 }
 
+/// From here on processes of a [`History`] have names in its recording.
+pub const NAMED: u64 = 1 << 63;
+
 /// What an operation asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Code {
@@ -194,7 +197,7 @@ pub struct Record {
     pub code: Code,
     /// What was answered.
     pub reply: Reply,
-    /// Whether a condition that did not hold came with the value that was there.
+    /// Whether a condition that did not hold ([`Reply::NotApplied`]) came with the value that was there.
     pub observed: bool,
     /// How strictly it is ordered.
     pub level: Level,
@@ -207,6 +210,12 @@ impl Record {
     pub fn expires(&self) -> bool {
         self.code == Code::Put && self.number >= 0
             || self.code == Code::Update && self.update.lives == Lives::After
+    }
+
+    /// The value that it certainly found, if it tells: what was read, or was there where a condition did not hold.
+    pub fn found(&self) -> Option<u32> {
+        let tells = self.reply == Reply::Value || self.reply == Reply::NotApplied && self.observed;
+        tells.then_some(self.seen)
     }
 
     /// Whether it may change the key.
@@ -343,6 +352,11 @@ impl Recording {
             Outcome::Ok(Answer::Done) => record.reply = Reply::Done,
             Outcome::Ok(Answer::Applied(true)) => record.reply = Reply::Applied,
             Outcome::Ok(Answer::Applied(false)) => record.reply = Reply::NotApplied,
+            Outcome::Ok(Answer::Refused(found)) => {
+                record.reply = Reply::NotApplied;
+                record.observed = true;
+                record.seen = found.as_ref().map_or(NOTHING, |value| self.values.id(value));
+            }
             Outcome::Ok(Answer::Integer(number)) => {
                 record.reply = Reply::Integer;
                 record.answer = *number;
@@ -435,10 +449,12 @@ impl Recording {
             Code::Append => Function::Append(value(record.argument)),
             Code::Update => self.update(record),
         };
+        let seen = || (record.seen != NOTHING).then(|| value(record.seen));
         let outcome = match record.reply {
             Reply::Unknown => Outcome::Unknown,
             Reply::Done => Outcome::Ok(Answer::Done),
-            Reply::Value => Outcome::Ok(Answer::Value((record.seen != NOTHING).then(|| value(record.seen)))),
+            Reply::Value => Outcome::Ok(Answer::Value(seen())),
+            Reply::NotApplied if record.observed => Outcome::Ok(Answer::Refused(seen())),
             Reply::Applied => Outcome::Ok(Answer::Applied(true)),
             Reply::NotApplied => Outcome::Ok(Answer::Applied(false)),
             Reply::Integer => Outcome::Ok(Answer::Integer(record.answer)),
@@ -454,14 +470,15 @@ impl Recording {
         }
     }
 
-    /// The process as the number that it was recorded as, or a number of its own where it was a name.
+    /// The process as the number that it was recorded as, or a number of its own, from [`NAMED`] on, where it was a name.
     pub fn process(&self, id: u32) -> u64 {
         let text = std::str::from_utf8(self.processes.text(id)).ok();
-        text.and_then(|text| text.parse().ok()).unwrap_or(u64::from(id))
+        let number =
+            text.and_then(|text| text.parse().ok().filter(|number: &u64| number.to_string() == text));
+        number.filter(|number| *number < NAMED).unwrap_or(NAMED + u64::from(id))
     }
 
-    /// The whole recording as a [`History`]. What a [`History`] cannot say (versions, sessions, observed values, initial
-    /// values) is left out.
+    /// The whole recording as a [`History`]. What a [`History`] cannot say (versions, sessions, initial values) is left out.
     pub fn history(&self) -> History {
         History { operations: (0..self.records.len() as u32).map(|at| self.operation(at)).collect() }
     }

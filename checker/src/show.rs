@@ -65,6 +65,8 @@ pub(crate) fn answered(outcome: &Ended) -> String {
         Ended::Ok(Answer::Value(Some(value))) => short(value),
         Ended::Ok(Answer::Applied(true)) => "applied".into(),
         Ended::Ok(Answer::Applied(false)) => "not applied".into(),
+        Ended::Ok(Answer::Refused(None)) => "not applied, for it is absent".into(),
+        Ended::Ok(Answer::Refused(Some(value))) => format!("not applied, for it is {}", short(value)),
         Ended::Ok(Answer::Integer(number)) => number.to_string(),
     }
 }

@@ -47,9 +47,11 @@ pub(crate) fn show_an_order(recording: &Recording, places: &[u32], options: &Opt
 
 /// Whether an operation may answer as it did when the key holds `value`.
 fn follows(record: &Record, value: u32, sees: bool) -> bool {
+    if record.found().is_some_and(|found| found != value) {
+        return false;
+    }
     match (record.code, sees) {
-        (Code::Get, _) => record.reply != Reply::Value || record.seen == value,
-        (Code::Put, _) => true,
+        (Code::Get | Code::Put, _) => true,
         (Code::Delete | Code::PutPresent, true) | (Code::PutAbsent, false) => value == NOTHING,
         (Code::Delete, false) => record.reply != Reply::Applied || value != NOTHING,
         (Code::PutPresent, false) | (Code::PutAbsent, true) => value != NOTHING,

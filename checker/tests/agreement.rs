@@ -27,13 +27,25 @@ fn function(kind: u8) -> BoxedStrategy<(Function, Answer)> {
     let put = value().prop_map(|value| (Function::Put { value, ttl_ms: None }, Answer::Done));
     let cas = (value(), value(), any::<bool>())
         .prop_map(|(old, new, applied)| (Function::Cas { old, new }, Answer::Applied(applied)));
+    let refused =
+        || (value(), 0..4_u8).prop_map(|(value, some)| Answer::Refused((some > 0).then_some(value)));
+    let cas = prop_oneof![
+        4 => cas,
+        1 => (value(), value(), refused()).prop_map(|(old, new, answer)| (Function::Cas { old, new }, answer)),
+    ];
     let delete = any::<bool>().prop_map(|applied| (Function::Delete, Answer::Applied(applied)));
+    let delete = prop_oneof![4 => delete, 1 => refused().prop_map(|answer| (Function::Delete, answer))];
     let silent = prop_oneof![
         Just((Function::Delete, Answer::Done)),
         (value(), value()).prop_map(|(old, new)| (Function::Cas { old, new }, Answer::Done)),
     ];
     let put_if = (value(), any::<bool>(), any::<bool>())
         .prop_map(|(value, present, applied)| (Function::PutIf { value, present }, Answer::Applied(applied)));
+    let put_if = prop_oneof![
+        4 => put_if,
+        1 => (value(), any::<bool>(), refused())
+            .prop_map(|(value, present, answer)| (Function::PutIf { value, present }, answer)),
+    ];
     let ttl = (value(), 1..6_u64)
         .prop_map(|(value, ttl)| (Function::Put { value, ttl_ms: Some(ttl) }, Answer::Done));
     let incr = (-1..3_i64, 0..5_i64, any::<bool>()).prop_map(|(delta, sum, says)| {
@@ -87,6 +99,7 @@ fn update() -> impl Strategy<Value = (Function, Answer)> {
         3 => any::<bool>().prop_map(Answer::Applied),
         1 => (0..4_i64).prop_map(Answer::Integer),
         3 => (value(), 0..3_u8).prop_map(|(value, some)| Answer::Value((some > 0).then_some(value))),
+        1 => (value(), 0..3_u8).prop_map(|(value, some)| Answer::Refused((some > 0).then_some(value))),
     ];
     (when, change, answer).prop_map(|(when, change, answer)| (Function::Update { when, change }, answer))
 }
@@ -148,6 +161,15 @@ fn word(verdict: &Verdict) -> &'static str {
 fn demanded(operation: &Operation) -> Option<&[u8]> {
     match (&operation.function, &operation.outcome) {
         (Function::Get, Outcome::Ok(Answer::Value(value))) => Some(value.as_deref().unwrap_or_default()),
+        // One that was refused with what it needs has no place, whatever was there.
+        (Function::Cas { old, .. }, Outcome::Ok(Answer::Refused(value))) if value.as_ref() != Some(old) => {
+            Some(value.as_deref().unwrap_or_default())
+        }
+        (Function::PutIf { present, .. }, Outcome::Ok(Answer::Refused(value)))
+            if value.is_some() != *present =>
+        {
+            Some(value.as_deref().unwrap_or_default())
+        }
         (Function::Cas { old, .. }, Outcome::Ok(Answer::Applied(true))) => Some(old),
         (Function::PutIf { present: false, .. }, Outcome::Ok(Answer::Applied(true))) => Some(&[]),
         _ => None,
@@ -156,7 +178,7 @@ fn demanded(operation: &Operation) -> Option<&[u8]> {
 
 fn left(operation: &Operation) -> Option<&[u8]> {
     match (&operation.function, &operation.outcome) {
-        (_, Outcome::Ok(Answer::Applied(false))) => None,
+        (_, Outcome::Ok(Answer::Applied(false) | Answer::Refused(_))) => None,
         (Function::Put { value, .. } | Function::PutIf { value, .. }, _) => Some(value),
         (Function::Cas { old, new }, _) if old != new => Some(new),
         (Function::Delete, _) => Some(&[]),
@@ -365,6 +387,7 @@ fn spoil(history: &mut History, at: usize, how: u8, other: Vec<u8>) {
     let count = history.operations.len().max(1);
     let Some(operation) = history.operations.get_mut(at % count) else { return };
     match (how % 3, &mut operation.outcome) {
+        (0, Outcome::Ok(Answer::Refused(found))) => *found = Some(other).filter(|found| found.len() < 3),
         (0, Outcome::Ok(Answer::Applied(applied))) => *applied = !*applied,
         (0, Outcome::Ok(Answer::Integer(number))) => *number += 1,
         (0, Outcome::Ok(Answer::Value(value))) => *value = Some(other).filter(|value| value.len() < 3),

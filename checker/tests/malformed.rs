@@ -182,3 +182,84 @@ fn completions_of_another_operation_and_objects_as_values_are_refused() {
         assert!(bad.line == 2 && bad.reason.contains(words), "{done}: {bad}");
     }
 }
+
+/// Where a file is refused, and why; nothing when it is read.
+fn refused(text: &str, reading: &Reading) -> Option<(usize, usize, String)> {
+    formats::read(text.as_bytes(), None, reading).err().map(|bad| (bad.line, bad.column, bad.reason))
+}
+
+#[test]
+fn an_operation_says_its_key_and_what_it_writes() {
+    let good = r#"{"process":9,"type":"invoke","f":"get","key":1}"#;
+    let array = "an array is no value";
+    for (fields, named, words) in [
+        (r#""f":"put","value":"a""#, "", "\"key\" is missing"),
+        (r#""f":"get""#, "", "\"key\" is missing"),
+        (r#""f":"delete","key":null"#, "key", "a key is a string or a number"),
+        (r#""f":"get","key":["a"]"#, "key", array),
+        (r#""f":"get","key":{"a":1}"#, "key", "an object is no value"),
+        (r#""f":"put","key":"k""#, "", "put without a value"),
+        (r#""f":"put","key":"k","value":null"#, "value", "put without a value"),
+        (r#""f":"put","key":"k","value":["a"]"#, "value", array),
+        (r#""f":"put","key":"k","value":null,"when":"absent""#, "value", "put without a value"),
+        (r#""f":"put_absent","key":"k""#, "", "put_absent without a value"),
+        (r#""f":"append","key":"k","value":null"#, "value", "append without a value"),
+        (r#""f":"append","key":"k","value":[1]"#, "value", array),
+        (r#""f":"cas","key":"k","value":["a",null]"#, "value", "a cas writes a value"),
+        (r#""f":"cas","key":"k","value":[["a"],"b"]"#, "value", array),
+        (r#""f":"setrange","key":"k","value":[0,null]"#, "value", "the value of a setrange"),
+        (r#""f":"put","key":"k","value":1,"when":{"equals":null}"#, "value", "\"when\" is always"),
+        (r#""f":"txn","value":[["w",["k"],1]]"#, "value", array),
+        (r#""f":"txn","value":[["w","k",[1]]]"#, "value", array),
+        (r#""f":"txn","value":[["r",null,null]]"#, "value", "a key is a string or a number"),
+    ] {
+        let event = format!(r#"{{"process":0,"type":"invoke",{fields}}}"#);
+        let txn = fields.contains("txn");
+        // Columns count from 1; where nothing is named it is the line as a whole.
+        let named = format!("\"{named}\":");
+        let column = event.find(&named).map_or(1, |at| at + named.len() + 1);
+        let text = if txn { format!("\n{event}") } else { format!("{good}\n{event}") };
+        let (line, at, reason) = refused(&text, &Reading::default()).expect(fields);
+        assert_eq!((line, at), (2, column), "{fields}: {reason}");
+        assert!(reason.contains(words), "{fields}: {reason}");
+        // The same in an array of events.
+        let text = if txn { format!("[\n{event}]") } else { format!("[{good},\n{event}]") };
+        let (line, at, reason) = refused(&text, &Reading::default()).expect(fields);
+        assert_eq!((line, at), (2, column), "{fields}: {reason}");
+    }
+    let done = r#"{"process":9,"type":"ok","f":"get","key":1,"value":[1]}"#;
+    let (line, _, reason) = refused(&format!("{good}\n{done}"), &Reading::default()).expect("an array");
+    assert!(line == 2 && reason.contains(array), "{reason}");
+}
+
+#[test]
+fn a_register_needs_no_key() {
+    let register = Reading { register: true, ..Reading::default() };
+    let keyless = "{\"process\":0,\"type\":\"invoke\",\"f\":\"put\",\"value\":1}\n";
+    let keyed = "{\"process\":1,\"type\":\"invoke\",\"f\":\"put\",\"key\":2,\"value\":1}\n";
+    assert_eq!(refused(keyless, &register), None);
+    assert_eq!(refused(keyed, &register), None);
+    let (line, column, reason) = refused(&format!("{keyless}{keyed}"), &register).expect("mixed");
+    assert!(
+        (line, column) == (2, 46) && reason.contains("operations before it do not"),
+        "{line}:{column} {reason}"
+    );
+    for (text, words) in [
+        (
+            "{:process 0 :type :invoke :f :write :value 1}\n{:process 1 :type :invoke :f :write :value nil}",
+            "",
+        ),
+        ("{:process 0 :type :invoke :f :write}", "write without a value"),
+        (
+            "{:process 0 :type :invoke :f :put :key \"k\" :value 1}\n{:process 1 :type :invoke :f :get}",
+            "is missing",
+        ),
+        ("{:process 0 :type :invoke :f :cas :value [1 nil]}", "a cas writes a value"),
+    ] {
+        let reason = refused(text, &Reading::default()).map(|(_, _, reason)| reason).unwrap_or_default();
+        assert!(
+            if words.is_empty() { reason.is_empty() } else { reason.contains(words) },
+            "{text}: {reason}"
+        );
+    }
+}

@@ -10,7 +10,9 @@ use crate::strolls::{self, Stroll};
 use crate::walks;
 use crate::world::World;
 use bytes::Bytes;
-use samara_check::history::{Answer, Function, History, Level as Judged, Operation, Outcome};
+use samara_check::history::{
+    Answer, Change, Expiry, Function, History, Level as Judged, Operation, Outcome, When,
+};
 use samara_check::linearizability::{self, Limits, Options, Verdict};
 use samara_check::recording::Recording;
 use samara_core::base::{Body, Hlc, KeyOp, Level, Request, Response, Stamp};
@@ -288,9 +290,23 @@ fn clock_slack(plan: &Plan, virtual_ns: u64) -> u64 {
     steps + 520 * MS
 }
 
+/// The compare-and-set of the core that the clients ask for ends a time to live; the checker's keeps it, as the command `CAS` does.
+fn end_times_to_live(operations: &mut [Operation]) {
+    let lives = |operation: &&Operation| matches!(operation.function, Function::Put { ttl_ms: Some(_), .. });
+    let keys: BTreeSet<Vec<u8>> =
+        operations.iter().filter(lives).map(|operation| operation.key.clone()).collect();
+    for operation in operations.iter_mut().filter(|operation| keys.contains(&operation.key)) {
+        if let Function::Cas { old, new } = &operation.function {
+            let change = Change::Set { value: new.clone(), expiry: Expiry::Clear };
+            operation.function = Function::Update { when: When::Equals(old.clone()), change };
+        }
+    }
+}
+
 /// The history with the rank of each answer's version among those of its key.
 fn recording(witnesses: &[&Witness]) -> Recording {
-    let operations = witnesses.iter().map(|witness| witness.operation.clone()).collect();
+    let mut operations: Vec<Operation> = witnesses.iter().map(|witness| witness.operation.clone()).collect();
+    end_times_to_live(&mut operations);
     let mut recording = Recording::of(&History { operations });
     let mut ranks: BTreeMap<&[u8], Vec<Stamp>> = BTreeMap::new();
     for witness in witnesses {

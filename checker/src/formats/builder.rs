@@ -2,13 +2,14 @@
 
 use super::calls::Calls;
 use super::datum::{Datum, Wrong};
+use super::demands;
 use super::event::{Event, Kind};
 use super::reading::{FailedCas, Nil, Reading};
 use super::updates;
 use super::window::Window;
 use super::{Format, Loaded, Place};
 use crate::history::Level;
-use crate::recording::{Code, Condition, Initial, NOTHING, Record, Recording, Reply, Update};
+use crate::recording::{Code, Condition, Does, Initial, NOTHING, Record, Recording, Reply, Update};
 use crate::transactions::Transactions;
 
 const NOBODY: u32 = u32::MAX;
@@ -19,6 +20,8 @@ pub(super) struct Builder<'w> {
     nil: Nil,
     failed_cas: FailedCas,
     independent: bool,
+    /// Whether operations have keys: as the format demands, else as the first one has it.
+    keyed: Option<bool>,
     told_initial: bool,
     recording: Recording,
     transactions: Transactions,
@@ -45,6 +48,7 @@ pub(super) enum Stop {
 impl<'w> Builder<'w> {
     pub(super) fn new(format: Format, reading: &Reading, window: Option<Window<'w>>) -> Self {
         let edn = format == Format::Edn;
+        let is_strict = matches!(format, Format::Jsonl | Format::Json);
         let mut recording = Recording::default();
         let initial = reading.initial.clone().or_else(|| reading.counter.then(|| b"0".to_vec()));
         if let Some(initial) = &initial {
@@ -60,11 +64,12 @@ impl<'w> Builder<'w> {
                 FailedCas::DidNotHappen
             }),
             independent: reading.independent,
+            keyed: (is_strict && !reading.register).then_some(true),
             told_initial: initial.is_some() || reading.initially_absent,
             recording,
             transactions: Transactions { unwritten_allowed: true, ..Transactions::default() },
             open: Vec::new(),
-            calls: Calls::new(reading, edn),
+            calls: Calls::new(reading, edn, is_strict),
             failed: 0,
             events: 0,
             window,
@@ -153,10 +158,10 @@ impl<'w> Builder<'w> {
     /// The client that an event is of, if it is of one: Jepsen's nemesis and the like never invoke.
     fn process(&mut self, event: &Event<'_>) -> Result<Option<u32>, Wrong> {
         match &event.process {
-            Some(Datum::Number(process)) => Ok(Some(self.recording.processes.id(process))),
             Some(process) if process.is(b"nemesis") || *process == Datum::Nil => Ok(None),
+            Some(process @ Datum::Number(_)) => Ok(Some(self.recording.processes.id(&process.name()))),
             Some(process) => {
-                let process = self.recording.processes.id(&process.bytes());
+                let process = self.recording.processes.id(&process.name());
                 let is_open = self.open.get(process as usize).is_some_and(|at| *at != NOBODY);
                 Ok((is_open || event.kind == Some(Kind::Invoke)).then_some(process))
             }
@@ -178,8 +183,11 @@ impl<'w> Builder<'w> {
                     Datum::Map(keys) => {
                         for (key, value) in keys {
                             let key = self.recording.keys.id(&key.bytes());
-                            let value = self.recording.values.id(&value.bytes());
-                            self.recording.set_initial(key, Initial::Value(value));
+                            let initial = match value {
+                                Datum::Nil => Initial::Absent,
+                                value => Initial::Value(self.recording.values.id(&value.bytes())),
+                            };
+                            self.recording.set_initial(key, initial);
                         }
                     }
                     value => {
@@ -195,14 +203,29 @@ impl<'w> Builder<'w> {
     fn keyed<'e, 'a>(&mut self, event: &'e Event<'a>) -> Result<(u32, Option<&'e Datum<'a>>), Wrong> {
         if self.independent {
             return match event.value.as_ref().and_then(Datum::list) {
-                Some([key, value]) => Ok((self.recording.keys.id(&key.bytes()), Some(value))),
+                Some([key, value]) => {
+                    if self.is_strict() {
+                        demands::key(key, event.value_at)?;
+                    }
+                    Ok((self.recording.keys.id(&key.bytes()), Some(value)))
+                }
                 _ => Err(Wrong {
                     at: event.value_at,
                     reason: "with --independent a value is [key value]".into(),
                 }),
             };
         }
-        if let Some(key) = &event.key {
+        let named = event.key.as_ref().filter(|key| **key != Datum::Nil);
+        let keyed = *self.keyed.get_or_insert(named.is_some());
+        if keyed != named.is_some() {
+            let reason = match (keyed, &event.key) {
+                (true, None) => "\"key\" is missing".into(),
+                (true, Some(_)) => "a key is a string or a number, and not null".into(),
+                (false, _) => "it names a key, and operations before it do not".into(),
+            };
+            return Err(Wrong { at: event.key_at, reason });
+        }
+        if let Some(key) = named {
             if self.format == Format::Edn && !self.told_initial {
                 self.told_initial = true;
                 self.recording.initial = Initial::Value(self.recording.values.id(b""));
@@ -213,16 +236,18 @@ impl<'w> Builder<'w> {
     }
 
     fn invoke(&mut self, event: &Event<'_>, process: u32, time: u64, place: Place) -> Result<Record, Wrong> {
-        let (key, value) = self.keyed(event)?;
-        let value = value.unwrap_or(&Datum::Nil);
         let Some(f) = &event.f else {
             return Err(Wrong { at: 0, reason: "\"f\" is missing".into() });
         };
+        let (key, value) = self.keyed(event)?;
+        let name = f.scalar().unwrap_or_default();
+        demands::written(&name, value, event.value_at, self.is_strict())?;
+        let value = value.unwrap_or(&Datum::Nil);
         let session = match &event.session {
-            Some(session) => self.recording.processes.id(&session.bytes()),
+            Some(session) => self.recording.processes.id(&session.name()),
             None => process,
         };
-        let node = event.node.as_ref().map_or(NOTHING, |node| self.recording.processes.id(&node.bytes()));
+        let node = event.node.as_ref().map_or(NOTHING, |node| self.recording.processes.id(&node.name()));
         let mut record = Record {
             call: time,
             ret: time,
@@ -243,7 +268,6 @@ impl<'w> Builder<'w> {
             level: level(event)?,
             update: Update::default(),
         };
-        let name = f.scalar().unwrap_or_default();
         match updates::asked(&name, value, event)? {
             Some((when, change)) => self.recording.describe_update(&mut record, &when, &change),
             None => self.describe(&mut record, &name, value, event)?,
@@ -361,7 +385,7 @@ impl<'w> Builder<'w> {
             record.version = version;
         }
         if let Some(node) = &event.node {
-            record.node = self.recording.processes.id(&node.bytes());
+            record.node = self.recording.processes.id(&node.name());
         }
         match kind {
             Kind::Invoke | Kind::Info => {}
@@ -374,23 +398,21 @@ impl<'w> Builder<'w> {
                 };
                 let record = &mut self.recording.records[at];
                 (record.reply, record.answer, record.seen) = (reply, answer, seen);
+                if reply == Reply::NotApplied {
+                    self.observe(at, event);
+                }
             }
             Kind::Fail => {
+                let tells = event.observed.as_ref().is_some_and(|seen| *seen != Datum::Nil);
                 let mismatch = event.error.as_ref().is_some_and(|error| error.is(b"mismatch"))
+                    || tells
                     || self.failed_cas == FailedCas::Mismatch;
                 let conditional =
                     matches!(record.code, Code::Cas | Code::PutAbsent | Code::PutPresent | Code::Delete)
                         || record.code == Code::Update && record.update.when != Condition::Always;
                 if mismatch && conditional {
                     record.reply = Reply::NotApplied;
-                    match &event.observed {
-                        None => {}
-                        Some(Datum::Nil) => record.observed = true,
-                        Some(seen) => {
-                            record.observed = true;
-                            record.seen = self.recording.values.id(&seen.bytes());
-                        }
-                    }
+                    self.observe(at, event);
                 } else {
                     record.process = NOBODY;
                     self.failed += 1;
@@ -398,6 +420,18 @@ impl<'w> Builder<'w> {
             }
         }
         Ok(())
+    }
+
+    /// What a condition that did not hold found instead, where the event tells.
+    fn observe(&mut self, at: usize, event: &Event<'_>) {
+        let Some(seen) = &event.observed else { return };
+        let seen = if *seen == Datum::Nil { NOTHING } else { self.recording.values.id(&seen.bytes()) };
+        let record = &mut self.recording.records[at];
+        (record.observed, record.seen) = (true, seen);
+    }
+
+    fn is_strict(&self) -> bool {
+        matches!(self.format, Format::Jsonl | Format::Json)
     }
 
     /// What a completion says.
@@ -411,7 +445,12 @@ impl<'w> Builder<'w> {
         Ok(match (self.recording.records[at].code, value) {
             (Code::Get, None | Some(Datum::Nil)) if self.nil == Nil::Any => (Reply::Done, 0, NOTHING),
             (Code::Get, None | Some(Datum::Nil)) => (Reply::Value, 0, NOTHING),
-            (Code::Get, Some(value)) => (Reply::Value, 0, self.recording.values.id(&value.bytes())),
+            (Code::Get, Some(value)) => {
+                if self.is_strict() {
+                    demands::single(value, value_at)?;
+                }
+                (Reply::Value, 0, self.recording.values.id(&value.bytes()))
+            }
             (
                 Code::PutAbsent | Code::PutPresent | Code::Delete | Code::Update,
                 Some(Datum::Bool(applied)),
@@ -421,7 +460,12 @@ impl<'w> Builder<'w> {
                 let Some(number) = number.integer() else {
                     return Err(Wrong { at: value_at, reason: "the answer is a whole number".into() });
                 };
-                (Reply::Integer, number, NOTHING)
+                // What EXPIRE and PERSIST answer is a yes or no.
+                match (self.recording.records[at].update.does, number) {
+                    (Does::Expire, 0) => (Reply::NotApplied, 0, NOTHING),
+                    (Does::Expire, 1) => (Reply::Applied, 0, NOTHING),
+                    _ => (Reply::Integer, number, NOTHING),
+                }
             }
             _ => (Reply::Done, 0, NOTHING),
         })

@@ -1,6 +1,7 @@
 //! Puts the events of transactions together.
 
 use super::datum::{Datum, Wrong};
+use super::demands;
 use super::event::{Event, Kind};
 use super::reading::{Nil, Reading};
 use crate::recording::{NOTHING, Recording};
@@ -11,7 +12,7 @@ use std::collections::BTreeMap;
 #[derive(Debug)]
 #[expect(
     clippy::struct_excessive_bools,
-    reason = "three independent ways to read a file, and whether anything came"
+    reason = "four independent ways to read a file, and whether anything came"
 )]
 pub(super) struct Calls {
     /// Open ones, by process, with what they would write.
@@ -22,10 +23,12 @@ pub(super) struct Calls {
     /// Whether a read of nil says nothing.
     nil_is_any: bool,
     independent: bool,
+    /// Whether keys and values are no lists.
+    is_strict: bool,
 }
 
 impl Calls {
-    pub(super) fn new(reading: &Reading, edn: bool) -> Self {
+    pub(super) fn new(reading: &Reading, edn: bool, is_strict: bool) -> Self {
         let custom = if edn && reading.multi { Nil::Any } else { Nil::Absent };
         Self {
             open: BTreeMap::new(),
@@ -33,6 +36,7 @@ impl Calls {
             all: reading.multi,
             nil_is_any: reading.nil.unwrap_or(custom) == Nil::Any,
             independent: reading.independent,
+            is_strict,
         }
     }
 
@@ -110,6 +114,10 @@ impl Calls {
             let write = f.is(b"w") || f.is(b"write");
             if !write && !f.is(b"r") && !f.is(b"read") {
                 return Err(wrong("a transaction reads (r) and writes (w)"));
+            }
+            if self.is_strict {
+                demands::key(key, event.value_at)?;
+                demands::single(value, event.value_at)?;
             }
             let says_nothing = !write && *value == Datum::Nil && self.nil_is_any;
             if (write || !writes_only) && !says_nothing {

@@ -44,6 +44,16 @@ impl<'a> Datum<'a> {
         self.scalar().unwrap_or_else(|| Cow::Owned(format!("{self:?}").into_bytes()))
     }
 
+    /// The name of a client, session or node: a number as it was written, and a text that looks like one in quotation marks, so that they are two.
+    pub(crate) fn name(&self) -> Cow<'a, [u8]> {
+        let bytes = self.bytes();
+        let looks = matches!(bytes.first(), Some(b'0'..=b'9' | b'+' | b'-' | b'"'));
+        if looks && !matches!(self, Self::Number(_)) {
+            return Cow::Owned([&b"\""[..], &bytes, &b"\""[..]].concat());
+        }
+        bytes
+    }
+
     /// Whether it is this text, whatever its kind.
     pub(crate) fn is(&self, text: &[u8]) -> bool {
         match self {

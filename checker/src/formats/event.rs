@@ -1,7 +1,7 @@
 //! One event of a history, in Jepsen's shape, whatever the notation.
 
 use super::datum::{Cursor, Datum, Wrong};
-use super::{edn, json};
+use super::{demands, edn, json};
 
 /// What an event says of its operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,8 +33,9 @@ pub(super) struct Event<'a> {
     pub(super) session: Option<Datum<'a>>,
     pub(super) node: Option<Datum<'a>>,
     pub(super) meta: Option<Datum<'a>>,
-    /// Where in the text the value stands, for messages.
+    /// Where in the text the value and the key stand, for messages.
     pub(super) value_at: usize,
+    pub(super) key_at: usize,
 }
 
 impl<'a> Event<'a> {
@@ -55,7 +56,10 @@ impl<'a> Event<'a> {
             }
             b"process" => self.process = Some(value),
             b"f" => self.f = Some(value),
-            b"key" => self.key = Some(value),
+            b"key" => {
+                self.key = Some(value);
+                self.key_at = at;
+            }
             b"value" => {
                 self.value = Some(value);
                 self.value_at = at;
@@ -89,8 +93,8 @@ impl<'a> Event<'a> {
     }
 }
 
-/// Fields of a JSON event that are no objects, but for bytes in base64.
-const VALUES: [&[u8]; 4] = [b"key", b"value", b"observed", b"process"];
+/// Fields of a JSON event that are no objects, but for bytes in base64; nor arrays, but for what an operation or a transaction asks for.
+const VALUES: [&[u8]; 7] = [b"key", b"value", b"observed", b"old", b"process", b"session", b"node"];
 
 /// Reads an event as a JSON object.
 pub(super) fn from_json<'a>(cursor: &mut Cursor<'a>) -> Result<Event<'a>, Wrong> {
@@ -99,9 +103,8 @@ pub(super) fn from_json<'a>(cursor: &mut Cursor<'a>) -> Result<Event<'a>, Wrong>
         json::space(cursor);
         let at = cursor.at;
         let value = json::value(cursor)?;
-        if VALUES.contains(&&*name) && matches!(value, Datum::Map(_)) && value.scalar().is_none() {
-            let reason = "an object is no value here: give a string, a number, or {\"base64\": \"...\"}";
-            return Err(Wrong { at, reason: reason.into() });
+        if VALUES.contains(&&*name) && !(*name == *b"value" && matches!(value, Datum::List(_))) {
+            demands::single(&value, at)?;
         }
         event.field(&name, value, at)
     })?;

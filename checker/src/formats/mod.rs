@@ -15,6 +15,7 @@ mod builder;
 mod calls;
 mod chunks;
 pub(crate) mod datum;
+mod demands;
 mod edn;
 mod event;
 mod json;

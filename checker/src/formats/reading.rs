@@ -34,6 +34,8 @@ pub struct Reading {
     pub initially_absent: bool,
     /// Values are `[key value]`, as Jepsen's independent keys are.
     pub independent: bool,
+    /// There is one register: operations need no key in JSON either.
+    pub register: bool,
     /// An absent counter reads as 0.
     pub counter: bool,
     /// Every operation is a transaction on several registers, whatever it is called, and a read of nil means what it means for operations. Without it

@@ -1,6 +1,7 @@
 //! Operations that change a value or its time to live under conditions, as an event asks for them.
 
 use super::datum::{Datum, Wrong};
+use super::demands;
 use super::event::Event;
 use crate::history::{Change, Expiry, When};
 
@@ -24,7 +25,10 @@ pub(super) fn asked(
     let plain = when.is_none() && !event.keep_ttl;
     let when = when.unwrap_or(When::Always);
     let change = match name {
-        b"put" | b"write" | b"w" | b"set" if plain || *value == Datum::Nil => return Ok(None),
+        b"put" | b"write" | b"w" | b"set" if plain => return Ok(None),
+        b"put" | b"write" | b"w" | b"set" if *value == Datum::Nil => {
+            return Err(wrong("a put with options has a value"));
+        }
         b"put" | b"write" | b"w" | b"set" => Change::Set { value: value.bytes().into_owned(), expiry },
         b"put_absent" | b"put_present" if ttl.is_some() || event.keep_ttl || !plain => {
             return Err(wrong("a put_absent or put_present has no options: say put with \"when\""));
@@ -35,6 +39,9 @@ pub(super) fn asked(
             let Some([offset, data]) = value.list() else { return Err(shape()) };
             let offset = offset.unsigned().and_then(|offset| u32::try_from(offset).ok());
             let offset = offset.filter(|offset| *offset <= OFFSET_MAX).ok_or_else(shape)?;
+            if *data == Datum::Nil || demands::single(data, 0).is_err() {
+                return Err(shape());
+            }
             Change::SetRange { offset, data: data.bytes().into_owned() }
         }
         b"expire" if ttl.is_none() && !event.keep_ttl => return Err(wrong("an expire has \"ttl_ms\"")),
@@ -56,7 +63,11 @@ fn when(event: &Event<'_>) -> Result<Option<When>, Wrong> {
         Some(when) if when.is(b"absent") => When::Absent,
         Some(when) if when.is(b"present") => When::Present,
         Some(Datum::Map(fields)) => match fields.as_slice() {
-            [(name, value)] if name.is(b"equals") => When::Equals(value.bytes().into_owned()),
+            [(name, value)]
+                if name.is(b"equals") && *value != Datum::Nil && demands::single(value, 0).is_ok() =>
+            {
+                When::Equals(value.bytes().into_owned())
+            }
             _ => return Err(Wrong { at: event.value_at, reason: CONDITIONS.into() }),
         },
         Some(_) => return Err(Wrong { at: event.value_at, reason: CONDITIONS.into() }),

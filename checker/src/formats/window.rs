@@ -236,7 +236,9 @@ fn after(record: &Record, expires: bool) -> Option<u32> {
         (Code::Put, _) if record.number < 0 => Some(record.argument),
         (Code::Delete, _) => Some(NOTHING),
         (Code::Get, Reply::Value) if !expires => Some(record.seen),
-        (Code::Cas | Code::PutAbsent | Code::PutPresent, Reply::Applied) => Some(record.argument),
+        // A compare-and-set keeps the time to live.
+        (Code::Cas, Reply::Applied) if !expires => Some(record.argument),
+        (Code::PutAbsent | Code::PutPresent, Reply::Applied) => Some(record.argument),
         _ => None,
     }
 }

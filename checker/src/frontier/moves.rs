@@ -175,11 +175,12 @@ impl<const W: usize> Search<'_, W> {
     }
 
     fn apply(&mut self, (value, life): Held, op: &Op) -> Option<Held> {
+        let kept = if op.keeps { life } else { 0 };
         match op.act {
             Act::Observe(test) => test.holds(value).then_some((value, life)),
             Act::Write(class, life) => Some((class, life)),
-            Act::Swap(test, to) => test.holds(value).then_some((to, 0)),
-            Act::Maybe(test, to) => Some(if test.holds(value) { (to, 0) } else { (value, life) }),
+            Act::Swap(test, to) => test.holds(value).then_some((to, kept)),
+            Act::Maybe(test, to) => Some(if test.holds(value) { (to, kept) } else { (value, life) }),
             Act::Add(delta, sum) => self.kernel.add(value, delta, sum).map(|value| (value, life)),
             Act::Append(tail, length) => self.kernel.append(value, tail, length).map(|value| (value, life)),
             Act::Update(update) => self.kernel.updated((value, life), update),

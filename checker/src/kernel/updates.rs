@@ -41,6 +41,8 @@ enum Says {
     Length(i64),
     /// The value that was there before.
     Was(u32),
+    /// The same, and that it was not applied.
+    Refused(u32),
 }
 
 /// Whether a record is an update that only [`Act::Update`] can stand for.
@@ -86,6 +88,7 @@ impl Kernel {
             Reply::Integer if record.update.does == Does::SetRange => Says::Length(record.answer),
             Reply::Unknown | Reply::Done | Reply::Integer => Says::Nothing,
             Reply::Applied => Says::Applied(true),
+            Reply::NotApplied if record.observed => Says::Refused(classes.of(record.seen)),
             Reply::NotApplied => Says::Applied(false),
             Reply::Value => Says::Was(classes.of(record.seen)),
         };
@@ -104,11 +107,12 @@ impl Kernel {
     ) -> Option<Act> {
         let reply = if record.reply == Reply::Integer { Reply::Done } else { record.reply };
         let nothing_to_delete = to == ABSENT && when == Some(Test::Is(ABSENT));
+        let was = classes.of(record.seen);
+        let applies = when.is_none_or(|test| test.holds(was)) && (to, was) != (ABSENT, ABSENT);
         match (reply, when) {
+            (Reply::NotApplied, _) if record.observed => Some(self.refused(was, applies)),
             // It tells what was there, and so what it did.
             (Reply::Value, _) => {
-                let was = classes.of(record.seen);
-                let applies = when.is_none_or(|test| test.holds(was)) && (to, was) != (ABSENT, ABSENT);
                 let idle = was == to && !self.expiring;
                 Some(if applies && !idle {
                     Act::Swap(Test::Is(was), to)
@@ -126,7 +130,7 @@ impl Kernel {
     }
 
     /// What cannot have been answered.
-    fn impossible(&mut self) -> Act {
+    pub(super) fn impossible(&mut self) -> Act {
         self.positive = false;
         self.updates.push(Update {
             when: None,
@@ -150,6 +154,8 @@ impl Kernel {
         let next = match &update.does {
             _ if !holds => None,
             Effect::Set(class, new) => Some((*class, until(*new))),
+            // What lives for good anyway is not changed.
+            Effect::Expire(Life::New(0)) => (present && life != 0).then_some((value, 0)),
             Effect::Expire(new) => present.then(|| (value, until(*new))),
             Effect::SetRange(_, data) if data.is_empty() => None,
             Effect::SetRange(offset, data) => {
@@ -163,6 +169,7 @@ impl Kernel {
             Says::Applied(applied) => applied == next.is_some(),
             Says::Length(answer) => answer == length as i64,
             Says::Was(class) => class == value,
+            Says::Refused(class) => class == value && next.is_none(),
         };
         fits.then(|| next.unwrap_or((value, life)))
     }
