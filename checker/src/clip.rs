@@ -38,8 +38,26 @@ pub(crate) fn session(number: u32, name: &[u8]) -> String {
     if name.is_empty() || name.len() > OF_A_NAME {
         format!("session {number}")
     } else {
-        format!("session {}", cut(name, OF_A_NAME).escape_debug())
+        format!("session {}", name_of(name))
     }
+}
+
+/// A client by its name, of which a long one is cut and told from others by a number.
+pub(crate) fn client(number: u32, name: &[u8]) -> String {
+    let number = if name.len() > OF_A_NAME { format!(" (client {number})") } else { String::new() };
+    name_of(name) + &number
+}
+
+/// A name that looks like a number stands in quotation marks.
+fn name_of(name: &[u8]) -> String {
+    let mut text = String::new();
+    for character in cut(name, OF_A_NAME).chars() {
+        match character {
+            '"' | '\'' => text.push(character),
+            other => text.extend(other.escape_debug()),
+        }
+    }
+    text
 }
 
 #[test]
@@ -51,4 +69,6 @@ fn what_is_long_is_cut_and_what_is_hostile_is_spelt_out() {
     assert_eq!(quoted(&[0xff; 3]), "\"\u{fffd}\u{fffd}\u{fffd}\"");
     assert_eq!(session(7, &[b'x'; 41]), "session 7");
     assert_eq!(session(7, b"a\nb"), r"session a\nb");
+    assert_eq!(session(7, b"\"3\""), "session \"3\"");
+    assert_eq!(client(7, &[b'x'; 41]), format!("{}... (client 7)", "x".repeat(40)));
 }

@@ -39,7 +39,7 @@ impl<'a> Key<'a> {
     }
 
     fn anomaly(&self, name: &str, what: &str, of: &[u32]) -> Anomaly {
-        let nodes = of.iter().map(|at| show::line(&self.recording.operation(*at))).collect();
+        let nodes = of.iter().map(|at| show::line_of(self.recording, *at)).collect();
         Anomaly { name: name.into(), what: what.into(), nodes, edges: Vec::new(), pattern: None }
     }
 
@@ -66,7 +66,7 @@ impl<'a> Key<'a> {
         written.extend([NOTHING, self.initial()]);
         written.sort_unstable();
         let read =
-            |record: &Record| record.reply == Reply::Value && written.binary_search(&record.seen).is_err();
+            |record: &Record| record.found().is_some_and(|found| written.binary_search(&found).is_err());
         let (at, _) = self.records().find(|(_, record)| read(record))?;
         Some(self.anomaly("thin air", "a value is read that nobody wrote", &[at]))
     }

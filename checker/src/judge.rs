@@ -5,12 +5,14 @@ use crate::eventual;
 use crate::formats::{self, Broken, Loaded};
 use crate::linearizability::{Verdict, check_recording};
 use crate::multi;
+use crate::names::Names;
 use crate::page;
 use crate::recording::Recording;
 use crate::sessions;
 use crate::show;
 use crate::through::{self, Through};
 use crate::transactions::Transactions;
+use crate::unjudged::NotJudged;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -87,17 +89,26 @@ pub fn loaded_history(loaded: &Loaded, demand: &Demand) -> Result<Judgement, Str
         Loaded::Transactions(transactions) => {
             let custom = if demand.reading.multi { Level::Linearizable } else { Level::CausalConvergence };
             let level = demand.level.unwrap_or(custom);
-            let start = Instant::now();
-            let found = match isolation(level) {
-                Some(isolation) => {
-                    Outcome::Anomaly(causal::check(transactions, isolation, &demand.limits))
-                }
+            let (start, mut unjudged) = (Instant::now(), NotJudged::default());
+            let outcome = match isolation(level) {
+                Some(isolation) => Outcome::Anomaly(causal::check_and_count(
+                    transactions,
+                    isolation,
+                    &demand.limits,
+                    &mut unjudged,
+                )),
                 None if level == Level::Linearizable => {
                     Outcome::Transactions(multi::check(transactions, &demand.options, &demand.limits))
                 }
                 None => return Err("transactions are judged at the levels linearizable, causal, cc, ccv, cm, read-atomic and read-committed".into()),
             };
-            Ok(judged(level, transactions, found, start))
+            Ok(Judgement {
+                operations: transactions.accesses.len(),
+                keys: transactions.keys.len(),
+                seconds: start.elapsed().as_secs_f64(),
+                unjudged,
+                ..Judgement::new(level, outcome)
+            })
         }
     }
 }
@@ -113,72 +124,42 @@ fn isolation(level: Level) -> Option<Isolation> {
     }
 }
 
-fn judged(level: Level, transactions: &Transactions, outcome: Outcome, start: Instant) -> Judgement {
-    let mut notes = Vec::new();
-    if transactions.ambiguous > 0 {
-        notes.push(format!(
-            "{} reads were left out: more than one write may be what they saw",
-            transactions.ambiguous
-        ));
-    }
-    Judgement {
-        level,
-        operations: transactions.accesses.len(),
-        keys: transactions.keys.len(),
-        reading_seconds: 0.0,
-        seconds: start.elapsed().as_secs_f64(),
-        outcome,
-        notes,
-        shown: Vec::new(),
-        let_go: 0,
-    }
-}
-
 fn operations(recording: &Recording, demand: &Demand) -> Judgement {
     let level = demand.level.unwrap_or(Level::Linearizable);
-    let start = Instant::now();
-    if level == Level::Linearizable {
-        let report = check_recording(recording, &demand.options, &demand.limits);
-        let seconds = start.elapsed().as_secs_f64();
-        let shown = match &report.verdict {
-            Verdict::Violated(example) => show::around(recording, example),
-            _ => Vec::new(),
-        };
-        return Judgement {
-            level,
-            operations: recording.records.len(),
-            keys: report.keys,
-            reading_seconds: 0.0,
-            seconds,
-            outcome: Outcome::Linearizability(report),
-            notes: Vec::new(),
-            shown,
-            let_go: 0,
-        };
-    }
-    if level == Level::Eventual {
-        let outcome = Outcome::Anomaly(eventual::check(recording, &demand.options, &demand.limits));
-        return Judgement {
-            operations: recording.records.len(),
-            ..judged(
-                level,
-                &Transactions { keys: recording.keys.clone(), ..Transactions::default() },
-                outcome,
-                start,
-            )
-        };
-    }
-    let transactions = Transactions::of(recording);
-    let found = match isolation(level) {
-        Some(isolation) => causal::check(&transactions, isolation, &demand.limits).map(|mut found| {
-            if let Some(pattern) = found.as_mut().and_then(|anomaly| anomaly.pattern.as_mut()) {
-                show::as_operations(recording, &transactions.sources, pattern);
+    let (start, mut unjudged) = (Instant::now(), NotJudged::default());
+    let (mut shown, mut names, mut keys) = (Vec::new(), Names::new(), recording.keys.len());
+    let outcome = match (level, isolation(level)) {
+        (Level::Linearizable, _) => {
+            let report = check_recording(recording, &demand.options, &demand.limits);
+            unjudged.weak_reads = show::weak_reads(recording);
+            keys = report.keys;
+            if let Verdict::Violated(example) = &report.verdict {
+                (shown, names) = show::around(recording, example);
             }
-            found
-        }),
-        None => sessions::check(recording, &demand.limits),
+            Outcome::Linearizability(report)
+        }
+        (Level::Eventual, _) => Outcome::Anomaly(eventual::check(recording, &demand.options, &demand.limits)),
+        (_, None) => Outcome::Anomaly(sessions::check_and_count(recording, &demand.limits, &mut unjudged)),
+        (_, Some(isolation)) => {
+            let transactions = Transactions::of(recording);
+            let found = causal::check_and_count(&transactions, isolation, &demand.limits, &mut unjudged);
+            Outcome::Anomaly(found.map(|mut found| {
+                if let Some(pattern) = found.as_mut().and_then(|anomaly| anomaly.pattern.as_mut()) {
+                    show::as_operations(recording, &transactions.sources, pattern);
+                }
+                found
+            }))
+        }
     };
-    judged(level, &transactions, Outcome::Anomaly(found), start)
+    Judgement {
+        operations: recording.records.len(),
+        keys,
+        seconds: start.elapsed().as_secs_f64(),
+        shown,
+        names,
+        unjudged,
+        ..Judgement::new(level, outcome)
+    }
 }
 
 impl Judgement {

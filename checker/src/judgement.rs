@@ -4,6 +4,8 @@ use crate::causal::Anomaly;
 use crate::formats::{Format, Reading};
 use crate::history::Operation;
 use crate::multi;
+use crate::names::Names;
+use crate::unjudged::NotJudged;
 use crate::verdict::{Limits, Options, Report};
 
 /// What a history must be.
@@ -25,6 +27,36 @@ pub enum Level {
     ReadAtomic,
     /// Transactions read what is committed, in an order.
     ReadCommitted,
+}
+
+/// The levels by their names.
+const NAMES: [(&str, Level); 9] = [
+    ("linearizable", Level::Linearizable),
+    ("causal", Level::CausalConvergence),
+    ("ccv", Level::CausalConvergence),
+    ("cc", Level::Causal),
+    ("cm", Level::CausalMemory),
+    ("session", Level::Session),
+    ("eventual", Level::Eventual),
+    ("read-atomic", Level::ReadAtomic),
+    ("read-committed", Level::ReadCommitted),
+];
+
+impl Level {
+    /// The level of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        NAMES.iter().find(|(other, _)| *other == name).map(|(_, level)| *level)
+    }
+
+    /// Its name on the command line; of causal convergence, which has two, `causal`.
+    pub fn name(self) -> &'static str {
+        NAMES.iter().find(|(_, level)| *level == self).map_or("", |(name, _)| *name)
+    }
+
+    /// All names.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        NAMES.iter().map(|(name, _)| *name)
+    }
 }
 
 /// How to judge.
@@ -60,6 +92,8 @@ pub enum Outcome {
 pub struct Judgement {
     /// What was demanded.
     pub level: Level,
+    /// The name by which it was demanded.
+    pub level_name: &'static str,
     /// Operations, or accesses of transactions.
     pub operations: usize,
     /// Keys.
@@ -70,12 +104,36 @@ pub struct Judgement {
     pub seconds: f64,
     /// What was found.
     pub outcome: Outcome,
-    /// What the reader should know: reads that could not be judged, and the like.
+    /// What the reader should know: that nothing was there to be judged, and the like.
     pub notes: Vec<String>,
+    /// What was not judged.
+    pub unjudged: NotJudged,
+    /// The names of clients in the explanation, of those that have one.
+    pub names: Names,
     /// The operations to be shown with a violation of linearizability.
     pub shown: Vec<Operation>,
     /// Operations that were decided and let go of while the rest was read.
     pub let_go: usize,
+}
+
+impl Judgement {
+    /// One in which nothing was judged yet.
+    pub(crate) fn new(level: Level, outcome: Outcome) -> Self {
+        Self {
+            level,
+            level_name: level.name(),
+            operations: 0,
+            keys: 0,
+            reading_seconds: 0.0,
+            seconds: 0.0,
+            outcome,
+            notes: Vec::new(),
+            unjudged: NotJudged::default(),
+            names: Names::new(),
+            shown: Vec::new(),
+            let_go: 0,
+        }
+    }
 }
 
 /// A note on a file without operations.

@@ -16,7 +16,7 @@ struct Arguments {
     #[arg(required = true)]
     files: Vec<PathBuf>,
     /// What is demanded. Without it: linearizable of operations, causal of transactions.
-    #[arg(long, value_parser = ["linearizable", "causal", "session", "eventual", "cc", "ccv", "cm", "read-atomic", "read-committed"])]
+    #[arg(long, value_parser = clap::builder::PossibleValuesParser::new(Level::names()))]
     level: Option<String>,
     /// Format of the files.
     #[arg(long, value_parser = ["auto", "jsonl", "json", "edn", "etcd-log", "awdit"], default_value = "auto")]
@@ -53,16 +53,7 @@ struct Arguments {
 
 impl Arguments {
     fn demand(&self) -> Result<Demand, String> {
-        let level = self.level.as_deref().map(|level| match level {
-            "linearizable" => Level::Linearizable,
-            "causal" | "ccv" => Level::CausalConvergence,
-            "cc" => Level::Causal,
-            "cm" => Level::CausalMemory,
-            "session" => Level::Session,
-            "eventual" => Level::Eventual,
-            "read-atomic" => Level::ReadAtomic,
-            _ => Level::ReadCommitted,
-        });
+        let level = self.level.as_deref().and_then(Level::named);
         let format = match self.format.as_str() {
             "jsonl" => Some(Format::Jsonl),
             "json" => Some(Format::Json),
@@ -121,11 +112,14 @@ fn run(arguments: &Arguments) -> Result<u8, String> {
     let demand = arguments.demand()?;
     let mut worst = 0;
     for path in &arguments.files {
-        let judgement = if path.as_os_str() == "-" {
+        let mut judgement = if path.as_os_str() == "-" {
             judge::reader(std::io::stdin().lock(), "-", &demand)?
         } else {
             judge::file(path, &demand)?
         };
+        // Two names may be of one level: it is told by the one that was given.
+        let given = Level::names().find(|name| arguments.level.as_deref() == Some(*name));
+        judgement.level_name = given.unwrap_or(judgement.level_name);
         if arguments.json {
             println!("{}", judgement.json(&path.display().to_string()));
         } else {

@@ -8,6 +8,7 @@ mod explain;
 mod feeders;
 mod search;
 
+use crate::clip;
 use crate::kernel::NEVER;
 use crate::linearizability::{Limits, Options};
 use crate::transactions::{Access, Transactions};
@@ -201,7 +202,7 @@ fn counterexample(history: &Transactions, object: &Object, why: &Why) -> Counter
     let shown = |source: u32, left_out: usize| {
         let (accesses, session, line, (call, ret)) = sources[source as usize];
         let named = (session as usize) < history.sessions.len();
-        let name = || String::from_utf8_lossy(history.sessions.text(session + 1)).into_owned();
+        let name = || clip::client(session, history.sessions.text(session + 1));
         let access = |access: &Access| {
             let value = (access.value != 0).then(|| history.values.text(access.value).to_vec());
             (history.keys.text(access.key).to_vec(), value, access.write)

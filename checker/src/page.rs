@@ -6,6 +6,7 @@ use crate::history::{Operation, Outcome as Ended};
 use crate::judge::{Judgement, Outcome};
 use crate::linearizability::{Counterexample, Verdict};
 use crate::multi;
+use crate::names;
 use crate::pattern::Pattern;
 use crate::show;
 use crate::told;
@@ -30,7 +31,7 @@ pub(crate) fn html(judgement: &Judgement, name: &str) -> String {
     match &judgement.outcome {
         Outcome::Linearizability(report) => {
             if let Verdict::Violated(example) = &report.verdict {
-                body.push_str(&timeline(&operations(&judgement.shown, example), &[], UNORDERED));
+                body.push_str(&timeline(&operations(judgement, example), &[], UNORDERED));
             }
         }
         Outcome::Transactions(Ok(Some(example))) => {
@@ -68,7 +69,7 @@ fn of_pattern(pattern: &Pattern) -> String {
     section
 }
 
-fn operations(shown: &[Operation], example: &Counterexample) -> Vec<Value> {
+fn operations(judgement: &Judgement, example: &Counterexample) -> Vec<Value> {
     let bar = |operation: &Operation| {
         let mark = if *operation == example.stuck {
             "stuck"
@@ -79,12 +80,12 @@ fn operations(shown: &[Operation], example: &Counterexample) -> Vec<Value> {
         };
         let ret = (operation.outcome != Ended::Unknown).then_some(operation.ret);
         json!({
-            "row": format!("process {}", operation.process), "call": operation.call, "ret": ret, "mark": mark,
-            "line": show::line(operation),
+            "row": names::process(&judgement.names, operation.process), "call": operation.call, "ret": ret, "mark": mark,
+            "line": show::line(operation, &judgement.names),
             "short": format!("{} \u{2192} {}", show::asked(&operation.function), show::answered(&operation.outcome)),
         })
     };
-    shown.iter().map(bar).collect()
+    judgement.shown.iter().map(bar).collect()
 }
 
 /// Those of the smallest part, of the end of the longest order, and the one that is stuck, each once.

@@ -2,12 +2,13 @@
 
 use crate::causal::Anomaly;
 use crate::clip::quoted as short;
-use crate::history::{Answer, Change, Expiry, Function, Operation, Outcome as Ended, When};
+use crate::history::{Answer, Change, Expiry, Function, Level, Operation, Outcome as Ended, When};
 use crate::judge::{Judgement, Outcome};
 use crate::linearizability::{Counterexample, Report, Verdict};
 use crate::multi;
+use crate::names::{self, Names};
 use crate::pattern::{Pattern, Step, Touch};
-use crate::recording::{Code, NOTHING, Recording, Reply};
+use crate::recording::{Code, NOTHING, Record, Recording, Reply};
 use crate::told;
 use std::fmt::Write as _;
 
@@ -72,9 +73,16 @@ pub(crate) fn answered(outcome: &Ended) -> String {
 }
 
 /// An operation as one line.
-pub(crate) fn line(operation: &Operation) -> String {
+pub(crate) fn line(operation: &Operation, names: &Names) -> String {
     let end = if operation.outcome == Ended::Unknown { "?".into() } else { operation.ret.to_string() };
-    format!("[{}..{end}] process {} {}", operation.call, operation.process, said(operation))
+    let process = names::process(names, operation.process);
+    format!("[{}..{end}] {process} {}", operation.call, said(operation))
+}
+
+/// An operation of a recording as one line.
+pub(crate) fn line_of(recording: &Recording, at: u32) -> String {
+    let operation = recording.operation(at);
+    line(&operation, &names::of(recording, [&operation]))
 }
 
 /// A record of a recording as a step of a pattern.
@@ -91,6 +99,8 @@ pub(crate) fn step(recording: &Recording, at: u32) -> Step {
         (Code::Put | Code::PutAbsent | Code::PutPresent, reply) if reply != Reply::NotApplied => {
             vec![touch(record.argument, true)]
         }
+        (Code::Delete, reply) if reply != Reply::NotApplied => vec![touch(NOTHING, true)],
+        (_, Reply::NotApplied) if record.observed => vec![touch(record.seen, false)],
         (Code::Cas, reply) if reply != Reply::NotApplied => {
             vec![touch(record.expected, false), touch(record.argument, true)]
         }
@@ -123,8 +133,8 @@ pub(crate) fn as_operations(recording: &Recording, sources: &[u32], pattern: &mu
 }
 
 /// The operations of the violated key around the one that is stuck, for a timeline.
-pub(crate) fn around(recording: &Recording, example: &Counterexample) -> Vec<Operation> {
-    let Some(key) = recording.keys.find(&example.key) else { return Vec::new() };
+pub(crate) fn around(recording: &Recording, example: &Counterexample) -> (Vec<Operation>, Names) {
+    let Some(key) = recording.keys.find(&example.key) else { return (Vec::new(), Names::new()) };
     let end = example.stuck.ret.max(example.stuck.call);
     let mut places: Vec<u32> = (0..recording.records.len() as u32)
         .filter(|at| {
@@ -139,7 +149,16 @@ pub(crate) fn around(recording: &Recording, example: &Counterexample) -> Vec<Ope
             shown.push(operation.clone());
         }
     }
-    shown
+    let names = names::of(recording, shown.iter().chain(&example.prefix).chain([&example.stuck]));
+    (shown, names)
+}
+
+/// How many reads linearizability says nothing of.
+pub(crate) fn weak_reads(recording: &Recording) -> usize {
+    let weak = |record: &&Record| {
+        record.code == Code::Get && record.reply == Reply::Value && record.level != Level::Strong
+    };
+    recording.records.iter().filter(weak).count()
 }
 
 /// A judgement as text.
@@ -152,11 +171,11 @@ pub(crate) fn text(judgement: &Judgement, name: &str) -> String {
         judgement.reading_seconds,
         judgement.seconds
     );
-    for note in &judgement.notes {
+    for note in judgement.unjudged.notes().iter().chain(&judgement.notes) {
         let _ = writeln!(text, "  note: {note}");
     }
     match &judgement.outcome {
-        Outcome::Linearizability(report) => linearizability(&mut text, report),
+        Outcome::Linearizability(report) => linearizability(&mut text, report, &judgement.names),
         Outcome::Anomaly(Ok(Some(anomaly))) => anomaly_text(&mut text, anomaly),
         Outcome::Transactions(Ok(Some(example))) => unordered(&mut text, example),
         Outcome::Anomaly(Ok(None)) | Outcome::Transactions(Ok(None)) => {}
@@ -167,7 +186,7 @@ pub(crate) fn text(judgement: &Judgement, name: &str) -> String {
     text
 }
 
-fn linearizability(text: &mut String, report: &Report) {
+fn linearizability(text: &mut String, report: &Report, names: &Names) {
     match &report.verdict {
         Verdict::Holds => {}
         Verdict::Undecided { .. } => {
@@ -180,18 +199,18 @@ fn linearizability(text: &mut String, report: &Report) {
                 );
             }
         }
-        Verdict::Violated(example) => counterexample(text, example),
+        Verdict::Violated(example) => counterexample(text, example, names),
     }
 }
 
-fn counterexample(text: &mut String, example: &Counterexample) {
+fn counterexample(text: &mut String, example: &Counterexample, names: &Names) {
     let _ = writeln!(text, "  key {} is not linearizable", short(&example.key));
     if !example.smallest.is_empty() {
         let _ = writeln!(text, "  these {} operations have no order:", example.smallest.len());
         let mut smallest: Vec<&Operation> = example.smallest.iter().collect();
         smallest.sort_by_key(|operation| operation.call);
         for operation in smallest {
-            let _ = writeln!(text, "    {}", line(operation));
+            let _ = writeln!(text, "    {}", line(operation, names));
         }
     }
     let count = example.prefix.len();
@@ -199,9 +218,10 @@ fn counterexample(text: &mut String, example: &Counterexample) {
         let _ = writeln!(text, "  the longest order has {count} operations; it ends with:");
     }
     for operation in &example.prefix[count.saturating_sub(PREFIX_SHOWN)..] {
-        let _ = writeln!(text, "    {}", line(operation));
+        let _ = writeln!(text, "    {}", line(operation, names));
     }
-    let _ = writeln!(text, "  and cannot go on, for this one returns next:\n    {}", line(&example.stuck));
+    let _ =
+        writeln!(text, "  and cannot go on, for this one returns next:\n    {}", line(&example.stuck, names));
 }
 
 /// What a transaction did, as text.
@@ -275,6 +295,7 @@ fn anomaly_json(anomaly: &Anomaly) -> serde_json::Value {
 
 /// A judgement as JSON.
 pub(crate) fn json(judgement: &Judgement, name: &str) -> serde_json::Value {
+    let line = |operation: &Operation| line(operation, &judgement.names);
     let lines = |operations: &[Operation]| operations.iter().map(line).collect::<Vec<_>>();
     let mut undecided = Vec::new();
     let counterexample = match &judgement.outcome {
@@ -310,10 +331,14 @@ pub(crate) fn json(judgement: &Judgement, name: &str) -> serde_json::Value {
         Outcome::Anomaly(Err(reason)) | Outcome::Transactions(Err(reason)) => Some(reason),
         _ => None,
     };
+    let counts = judgement.unjudged.counts().into_iter();
+    let unjudged: serde_json::Map<_, _> =
+        counts.map(|(what, count)| (what.to_owned(), count.into())).collect();
     serde_json::json!({
-        "file": name, "verdict": judgement.word(), "level": format!("{:?}", judgement.level),
+        "file": name, "verdict": judgement.word(), "level": judgement.level_name,
         "operations": judgement.operations, "keys": judgement.keys, "seconds": judgement.seconds,
         "reading_seconds": judgement.reading_seconds, "counterexample": counterexample,
-        "undecided": undecided, "given_up": given_up, "notes": judgement.notes,
+        "undecided": undecided, "given_up": given_up, "not_judged": unjudged,
+        "notes": judgement.unjudged.notes().iter().chain(&judgement.notes).collect::<Vec<_>>(),
     })
 }

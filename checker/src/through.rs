@@ -28,17 +28,7 @@ pub(crate) enum Through {
 pub(crate) fn linearizable(input: impl Read, demand: &Demand) -> Result<Through, Broken> {
     let start = Instant::now();
     let report = Report { verdict: Verdict::Holds, keys: 0, undecided: Vec::new() };
-    let judgement = Judgement {
-        level: Level::Linearizable,
-        operations: 0,
-        keys: 0,
-        reading_seconds: 0.0,
-        seconds: 0.0,
-        outcome: Outcome::Linearizability(report.clone()),
-        notes: Vec::new(),
-        shown: Vec::new(),
-        let_go: 0,
-    };
+    let judgement = Judgement::new(Level::Linearizable, Outcome::Linearizability(report.clone()));
     let mut parts = Parts { demand, judgement, report, spent: Duration::ZERO };
     let mut add = |part: &Recording| parts.add(part, true);
     let window = Window::new(&mut add, demand.keep);
@@ -74,11 +64,12 @@ impl Parts<'_> {
         let report =
             check_recording(part, &self.demand.options, &Limits { timeout, ..self.demand.limits.clone() });
         self.spent += start.elapsed();
+        self.judgement.unjudged.weak_reads += show::weak_reads(part);
         self.report.keys = report.keys;
         self.report.undecided.extend(report.undecided);
         match report.verdict {
             Verdict::Violated(example) => {
-                self.judgement.shown = show::around(part, &example);
+                (self.judgement.shown, self.judgement.names) = show::around(part, &example);
                 if cut && let Some(key) = part.keys.find(&example.key) {
                     let held = match part.initial_value(key) {
                         0 => "absent".into(),

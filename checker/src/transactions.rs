@@ -1,8 +1,7 @@
 //! Transactions over keys, for the checks that look at sessions and at who read from whom.
 
 use crate::recording::{Code, Interner, NOTHING, Record, Recording, Reply};
-use foldhash::fast::FixedState;
-use hashbrown::HashMap;
+use crate::unjudged::NotJudged;
 
 /// One access of a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,8 +40,8 @@ pub struct Transactions {
     pub sessions: Interner,
     /// Whether a value that nobody wrote may be read (it came from outside of the recording), as in Elle's rw-register.
     pub unwritten_allowed: bool,
-    /// Reads that were left out because more than one write may be what they saw.
-    pub ambiguous: usize,
+    /// What of a recording was left out.
+    pub unjudged: NotJudged,
     /// When each transaction was called and when it returned ([`u64::MAX`]: its outcome is unknown); empty where the file does not say.
     pub intervals: Vec<(u64, u64)>,
     /// Those of unknown outcome that are known only from their calls. They count only where an order of all is sought.
@@ -82,7 +81,8 @@ impl Transactions {
     }
 
     /// Every operation of a recording as a transaction of its own. Operations that do not say what they saw or wrote (appends, increments of
-    /// unknown outcome) make their keys opaque: reads of these are left out and counted.
+    /// unknown outcome) make their keys opaque: these are left out and counted. A deletion is a write of nothing; what it may be that reads find
+    /// nothing then is not known, so that they are left out, as are deletions that perhaps did nothing.
     pub fn of(recording: &Recording) -> Self {
         let mut opaque = vec![false; recording.keys.len() + 1];
         for record in &recording.records {
@@ -109,23 +109,27 @@ impl Transactions {
         };
         let mut order: Vec<u32> = (0..recording.records.len() as u32).collect();
         order.sort_by_key(|at| recording.records[*at as usize].call);
-        let mut deleted: HashMap<u32, (), FixedState> = HashMap::default();
+        let mut deleted = vec![false; recording.keys.len() + 1];
         for record in recording.records.iter().filter(|record| record.code == Code::Delete) {
-            deleted.insert(record.key, ());
+            deleted[record.key as usize] |= record.reply != Reply::NotApplied;
         }
         for at in order {
             let record = &recording.records[at as usize];
             if opaque[record.key as usize] {
-                all.ambiguous += usize::from(record.reply == Reply::Value);
+                let reads = record.code == Code::Get;
+                all.unjudged.ambiguous_reads += usize::from(reads && record.reply == Reply::Value);
+                all.unjudged.others += usize::from(!reads);
                 continue;
             }
             let mut accesses = Vec::with_capacity(2);
             all.accesses_of(record, &mut accesses);
             // An absent value may be the initial one or any delete's.
             let before = accesses.len();
-            let absent = |access: &Access| access.value == NOTHING && deleted.contains_key(&record.key);
-            accesses.retain(|access| !absent(access));
-            all.ambiguous += usize::from(accesses.len() < before && record.code == Code::Get);
+            let absent = |access: &Access| !access.write && access.value == NOTHING;
+            accesses.retain(|access| !(absent(access) && deleted[record.key as usize]));
+            let deletes = record.code == Code::Delete;
+            all.unjudged.absent_reads += usize::from(!deletes && accesses.len() < before);
+            all.unjudged.deletions += usize::from(deletes && accesses.is_empty());
             if !accesses.is_empty() {
                 all.push(record.session - 1, record.line, &accesses);
                 all.sources.push(at);
@@ -140,8 +144,9 @@ impl Transactions {
         let mut access = |value, write| accesses.push(Access { key, value, write });
         match record.code {
             Code::Get if record.reply == Reply::Value => access(record.seen, false),
-            Code::Get | Code::Append | Code::Update => {}
-            Code::PutAbsent | Code::PutPresent | Code::Cas if record.reply == Reply::NotApplied => {
+            Code::PutAbsent | Code::PutPresent | Code::Cas | Code::Delete
+                if record.reply == Reply::NotApplied =>
+            {
                 if record.observed {
                     access(record.seen, false);
                 }
@@ -153,9 +158,11 @@ impl Transactions {
                 }
                 access(record.argument, true);
             }
-            Code::Delete => access(NOTHING, true),
+            Code::Delete if known => access(NOTHING, true),
+            // A deletion of unknown outcome leaves no trace by which it could be told that it happened.
+            Code::Get | Code::Append | Code::Update | Code::Delete => {}
             Code::Incr => {
-                let from = record.answer - record.number;
+                let Some(from) = record.answer.checked_sub(record.number) else { return };
                 let text = |number: i64| number.to_string().into_bytes();
                 access(if from == 0 { NOTHING } else { self.values.id(&text(from)) }, false);
                 access(self.values.id(&text(record.answer)), true);

@@ -76,6 +76,7 @@ fn every_level_keeps_to_its_time_and_says_what_was_decided() {
         let said =
             json["given_up"].is_string() || json["undecided"].as_array().is_some_and(|all| !all.is_empty());
         assert!(said, "{level}: {json}");
+        assert_eq!(json["level"], level, "the name that was given");
         assert_eq!(run(&["--level", level], &[&file]).status.code(), Some(0), "{level}");
     }
 }
@@ -96,6 +97,7 @@ fn json_has_its_keys() {
     let output = run(&["--json"], &[&scratch.file("good.jsonl", &history(0))]);
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("one line of JSON");
     assert_eq!((&json["verdict"], &json["counterexample"]), (&"holds".into(), &serde_json::Value::Null));
+    assert_eq!(json["level"], "linearizable");
 }
 
 #[test]
@@ -148,6 +150,52 @@ fn clients_may_have_names_and_the_nemesis_is_none() {
     let nemesis = r#"{"process":"nemesis","type":"info","f":"start"}"#;
     let file = scratch.file("named.jsonl", &format!("{nemesis}\n{named}{nemesis}\n"));
     assert_eq!(run(&[], &[&file]).status.code(), Some(1));
+}
+
+#[test]
+fn a_name_is_never_taken_for_a_number() {
+    let scratch = Scratch::new("called");
+    let put = |process: &str, value: u32| {
+        let event =
+            |kind| format!(r#"{{"process":{process},"type":"{kind}","f":"put","key":"k","value":{value}}}"#);
+        (event("invoke"), event("ok"))
+    };
+    // Both are at work at the same time, and so they are two.
+    let ((one, one_done), (two, two_done)) = (put("3", 1), put("\"3\"", 2));
+    let ((three, three_done), (four, four_done)) = (put("\"a client\"", 3), put("2", 4));
+    let read = r#"{"process":2,"type":"invoke","f":"get","key":"k"}"#;
+    let done = r#"{"process":2,"type":"ok","f":"get","key":"k","value":9}"#;
+    let text =
+        [&one, &two, &one_done, &two_done, &three, &three_done, &four, &four_done, read, done].join("\n");
+    let file = scratch.file("called.jsonl", &text);
+    let page = scratch.0.join("called.html");
+    let output = run(&["--html", &page.display().to_string()], &[&file]);
+    assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let page = std::fs::read_to_string(page).expect("the page");
+    for (name, value) in [("3", 1), ("\"3\"", 2), ("a client", 3), ("2", 4)] {
+        assert!(said.contains(&format!("process {name} \"k\" put \"{value}\"")), "{name}: {said}");
+    }
+    assert!(
+        page.contains(r#""row":"process \"3\"""#) && page.contains(r#""row":"process a client""#),
+        "{page}"
+    );
+    // At the other levels sessions stand for processes.
+    let stale = [&one, &one_done, &two, &two_done, &put("\"3\"", 5).0, &put("\"3\"", 5).1];
+    let get = |value| {
+        let event =
+            |kind, value| format!(r#"{{"process":"3","type":"{kind}","f":"get","key":"k","value":{value}}}"#);
+        [event("invoke", "null"), event("ok", value)].join("\n")
+    };
+    let text = format!("{}\n{}", stale.map(String::as_str).join("\n"), get("2"));
+    let output = run(&["--level", "session", "--json"], &[&scratch.file("stale.jsonl", &text)]);
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(json["verdict"], "violated", "{json}");
+    assert_eq!(json["counterexample"]["steps"][0]["session"], "session \"3\"", "{json}");
+    assert!(
+        json["counterexample"]["nodes"][0].as_str().is_some_and(|node| node.contains("process \"3\"")),
+        "{json}"
+    );
 }
 
 #[test]

@@ -52,7 +52,7 @@ pub(super) fn anomaly(whole: &Transactions, isolation: Isolation, proof: Proof) 
 
 /// The proof that a part breaks the level in the same way, if it does.
 fn alone(history: &Transactions, isolation: Isolation, name: &str) -> Option<Proof> {
-    judge(history, isolation, None).ok().flatten().filter(|proof| proof.name == name && proof.complete)
+    judge(history, isolation, None).0.ok().flatten().filter(|proof| proof.name == name && proof.complete)
 }
 
 /// The accesses that are kept, as a history of its own, and the numbers that its transactions had.

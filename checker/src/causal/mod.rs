@@ -20,6 +20,7 @@ use crate::clip;
 use crate::linearizability::Limits;
 use crate::pattern::Pattern;
 use crate::transactions::Transactions;
+use crate::unjudged::NotJudged;
 use clock::Clock;
 use graph::Graph;
 use path::{Edge, Effort};
@@ -78,19 +79,43 @@ pub fn check(
     isolation: Isolation,
     limits: &Limits,
 ) -> Result<Option<Anomaly>, String> {
-    let proof = judge(history, isolation, limits.deadline())?;
-    Ok(proof.map(|proof| explain::anomaly(history, isolation, proof)))
+    check_and_count(history, isolation, limits, &mut NotJudged::default())
 }
 
+/// The same, and what of the history is not judged.
+pub fn check_and_count(
+    history: &Transactions,
+    isolation: Isolation,
+    limits: &Limits,
+    unjudged: &mut NotJudged,
+) -> Result<Option<Anomaly>, String> {
+    let (proof, ambiguous) = judge(history, isolation, limits.deadline());
+    *unjudged = history.unjudged;
+    unjudged.ambiguous_reads += ambiguous;
+    Ok(proof?.map(|proof| explain::anomaly(history, isolation, proof)))
+}
+
+/// What is wrong, and how many reads are not judged.
 fn judge(
     history: &Transactions,
     isolation: Isolation,
     deadline: Option<Instant>,
+) -> (Result<Option<Proof>, String>, usize) {
+    match Resolved::new(history, isolation) {
+        Ok(resolved) => {
+            let ambiguous = resolved.ambiguous;
+            (judge_resolved(history, isolation, deadline, resolved), ambiguous)
+        }
+        Err(proof) => (Ok(Some(*proof)), 0),
+    }
+}
+
+fn judge_resolved(
+    history: &Transactions,
+    isolation: Isolation,
+    deadline: Option<Instant>,
+    resolved: Resolved,
 ) -> Result<Option<Proof>, String> {
-    let resolved = match Resolved::new(history, isolation) {
-        Ok(resolved) => resolved,
-        Err(proof) => return Ok(Some(*proof)),
-    };
     let checker = Checker { history, isolation, resolved, deadline, late: Cell::new(None) };
     let forced = match isolation {
         Isolation::ReadCommitted => Ok(checker.read_committed()),

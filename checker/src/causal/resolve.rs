@@ -39,6 +39,8 @@ impl Followers {
 
 /// A history whose reads know their writers.
 pub(super) struct Resolved {
+    /// Reads of what more than one transaction wrote.
+    pub(super) ambiguous: usize,
     /// External reads, in the order of their transactions.
     pub(super) reads: Vec<Read>,
     /// Where the reads of each transaction begin.
@@ -64,6 +66,7 @@ impl Resolved {
     pub(super) fn new(history: &Transactions, isolation: Isolation) -> Result<Self, Box<Proof>> {
         let count = history.transactions.len();
         let mut resolved = Self {
+            ambiguous: 0,
             reads: Vec::new(),
             starts: Vec::with_capacity(count + 1),
             sessions: Vec::new(),
@@ -127,7 +130,10 @@ impl Resolved {
                     let what = "a value is read that nobody wrote";
                     return Err(Proof::of_accesses("ThinAirRead", what, vec![read]).into());
                 }
-                Some(Writer::Many) => continue,
+                Some(Writer::Many) => {
+                    self.ambiguous += 1;
+                    continue;
+                }
                 Some(Writer::One(writer, _)) if *writer as usize == at => {
                     let what = "a transaction reads what it writes only later";
                     let later = accesses

@@ -1,6 +1,7 @@
 //! Whether a session may know of a write that is newer than what it reads: an answer of no is certain and cheap, since few writes
 //! of a key are newer than what is read of it. An answer of perhaps is looked at closely.
 
+use super::descent::Newer;
 use super::{Map, Sessions};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -28,7 +29,8 @@ impl Known {
         Self { touched: vec![false; keys + 1], ..Self::default() }
     }
 
-    fn add(&mut self, of: &Sessions<'_>, write: u32) {
+    /// A session has written, or somebody has read what it wrote.
+    pub(super) fn add(&mut self, of: &Sessions<'_>, write: u32) {
         let record = of.record(write);
         self.touched[record.key as usize] = true;
         self.writes
@@ -38,11 +40,6 @@ impl Known {
         if record.version != 0 {
             self.versions.entry(record.key).or_default().insert((record.version, write));
         }
-    }
-
-    /// A session has written.
-    pub(super) fn write(&mut self, of: &Sessions<'_>, write: u32) {
-        self.add(of, write);
     }
 
     /// A session has read what `write` wrote.
@@ -65,7 +62,7 @@ impl Known {
         let has_seen =
             |other: u32, place: u32| other == session || seen.get(&other).is_some_and(|upto| place < *upto);
         let mut looks = LOOKS;
-        let mut counts = |write: u32| {
+        let mut counts = |write: u32, follows: bool| {
             let readers = self.readers.get(&write).map_or(&[][..], |readers| readers);
             looks = looks.saturating_sub(1 + readers.len());
             if looks == 0 {
@@ -73,16 +70,30 @@ impl Known {
             }
             let is_known = has_seen(of.record(write).session, of.place[write as usize])
                 || readers.iter().any(|(reader, place)| has_seen(*reader, *place));
-            is_known && of.older(Some(source), write)
+            is_known && (follows || of.older(Some(source), write, &Newer::default()))
         };
         let record = of.record(source);
+        // Versions say nothing else where both have one; to look closely at a few in vain does no harm.
+        let mut following: Vec<u32> = of.descent.after(source).take(LOOKS).collect();
+        let mut next = 0;
+        while let Some(write) = following.get(next).copied() {
+            next += 1;
+            if counts(write, true) || following.len() >= LOOKS {
+                return true;
+            }
+            for newer in of.descent.after(write) {
+                if newer != source && !following.contains(&newer) {
+                    following.push(newer);
+                }
+            }
+        }
         let by_it = self.writes.get(&(record.session, key)).into_iter();
         let behind = (of.place[source as usize] + 1, 0)..;
-        if by_it.flat_map(|writes| writes.range(behind.clone())).any(|(_, write)| counts(*write)) {
+        if by_it.flat_map(|writes| writes.range(behind.clone())).any(|(_, write)| counts(*write, false)) {
             return true;
         }
         let newer = (Bound::Excluded((record.version, u32::MAX)), Bound::Unbounded);
         let versions = self.versions.get(&key).into_iter().filter(|_| record.version != 0);
-        versions.flat_map(|writes| writes.range(newer)).any(|(_, write)| counts(*write))
+        versions.flat_map(|writes| writes.range(newer)).any(|(_, write)| counts(*write, false))
     }
 }

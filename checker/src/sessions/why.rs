@@ -1,9 +1,8 @@
 //! What a session guarantee that was broken is shown with.
 
-use super::Sessions;
+use super::{Sessions, found};
 use crate::causal::Anomaly;
 use crate::pattern::{Kind, Pattern, Relation, Step};
-use crate::recording::{Code, Reply};
 use crate::show;
 
 /// A guarantee that was broken by the read at `at`, of what `source` wrote, or of nothing.
@@ -60,7 +59,7 @@ impl Sessions<'_> {
         Anomaly {
             name: name.into(),
             what: what.into(),
-            nodes: all.map(|at| show::line(&self.recording.operation(at))).collect(),
+            nodes: all.map(|at| show::line_of(self.recording, at)).collect(),
             edges: Vec::new(),
             pattern: self.pattern(found),
         }
@@ -72,7 +71,10 @@ impl Sessions<'_> {
         let Found { broken, source, at } = found;
         let write = broken.write();
         let way = self.way(broken, at)?;
-        let mut steps: Vec<u32> = way.iter().map(|(of, _)| *of).chain(source).chain([at]).collect();
+        let newer = source.map_or_else(|| Some(Vec::new()), |source| self.way_to_newer(source, write))?;
+        let between = newer.iter().map(|(_, to, _)| *to);
+        let all = way.iter().map(|(of, _)| *of).chain(source).chain([at]);
+        let mut steps: Vec<u32> = all.chain(between).collect();
         steps.sort_unstable();
         steps.dedup();
         let place = |of: u32| steps.partition_point(|step| *step < of);
@@ -91,8 +93,12 @@ impl Sessions<'_> {
         if let Some(source) = source {
             let (old, new) = (self.record(source), self.record(write));
             let versions = (old.version != 0 && new.version != 0).then_some((old.version, new.version));
-            let order = if versions.is_some() { WriteOrder } else { Session };
-            relations.push(Relation { versions, of_cycle: true, ..relation(source, write, order, at) });
+            if versions.is_some() {
+                relations.push(Relation { versions, ..relation(source, write, WriteOrder, at) });
+            }
+            for (from, to, kind) in &newer {
+                relations.push(Relation { of_cycle: true, ..relation(*from, *to, *kind, at) });
+            }
             let reader = Some(place(at));
             relations.push(Relation { reader, ..relation(write, source, WriteOrder, at) });
             relations.push(relation(source, at, ReadsFrom, at));
@@ -133,6 +139,38 @@ impl Sessions<'_> {
         })
     }
 
+    /// From a write to one that is newer, where versions do not say so: each operation on the way, the next, and how the one leads to the other.
+    fn way_to_newer(&self, from: u32, to: u32) -> Option<Vec<(u32, u32, Kind)>> {
+        let (old, new) = (self.record(from), self.record(to));
+        if old.version != 0 && new.version != 0 {
+            return Some(Vec::new());
+        }
+        if old.session == new.session && self.place[from as usize] < self.place[to as usize] {
+            return Some(vec![(from, to, Kind::Session)]);
+        }
+        let writes = self.descent.way(from, to)?;
+        let mut way = Vec::new();
+        for pair in writes.windows(2) {
+            let (older, newer) = (pair[0], pair[1]);
+            if self.record(older).session == self.record(newer).session {
+                way.push((older, newer, Kind::Session));
+                continue;
+            }
+            let reading = self.reading(older, newer).or_else(|| self.reads(older, newer).then_some(newer))?;
+            way.push((older, reading, Kind::ReadsFrom));
+            if reading != newer {
+                way.push((reading, newer, Kind::Session));
+            }
+        }
+        Some(way)
+    }
+
+    /// Whether an operation reads what `writer` wrote.
+    fn reads(&self, writer: u32, at: u32) -> bool {
+        let (wrote, record) = (self.record(writer), self.record(at));
+        found(record).is_some_and(|value| (wrote.key, wrote.argument) == (record.key, value))
+    }
+
     /// The operation at a place in a session.
     fn at_place(&self, session: u32, place: u32) -> Option<u32> {
         let mut all = 0..self.recording.records.len() as u32;
@@ -141,13 +179,10 @@ impl Sessions<'_> {
 
     /// The first operation of a session that reads what `writer` wrote, before `at` of it.
     fn reading(&self, writer: u32, at: u32) -> Option<u32> {
-        let (wrote, session) = (self.record(writer), self.record(at).session);
+        let session = self.record(at).session;
         let reads = |of: &u32| {
-            let record = self.record(*of);
-            record.session == session
-                && record.code == Code::Get
-                && (record.key, record.seen) == (wrote.key, wrote.argument)
-                && record.reply == Reply::Value
+            self.record(*of).session == session
+                && self.reads(writer, *of)
                 && self.place[*of as usize] < self.place[at as usize]
         };
         let all = (0..self.recording.records.len() as u32).filter(reads);
