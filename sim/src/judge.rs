@@ -398,3 +398,38 @@ fn check(world: &mut World) -> Result<(), String> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A compare-and-set of the core ends a time to live, which the checker is told.
+    #[test]
+    fn what_was_swapped_lives_for_good() {
+        let witness = |function, answer, call| {
+            let operation = Operation {
+                process: 1,
+                key: b"k".to_vec(),
+                function,
+                outcome: Outcome::Ok(answer),
+                call,
+                ret: call + 1,
+                level: Judged::Strong,
+            };
+            Witness { operation, version: None, deed: Deed::Plain }
+        };
+        let put = Function::Put { value: b"a".to_vec(), ttl_ms: Some(5) };
+        let cas = Function::Cas { old: b"a".to_vec(), new: b"b".to_vec() };
+        for (value, holds) in [(Some(b"b".to_vec()), true), (None, false)] {
+            let all = [
+                witness(put.clone(), Answer::Done, 0),
+                witness(cas.clone(), Answer::Applied(true), 2),
+                witness(Function::Get, Answer::Value(value), 60 * MS),
+            ];
+            let recording = recording(&all.iter().collect::<Vec<_>>());
+            let report =
+                linearizability::check_recording(&recording, &Options::default(), &Limits::default());
+            assert_eq!(report.verdict == Verdict::Holds, holds);
+        }
+    }
+}
