@@ -1,6 +1,6 @@
 //! Data directories as every version of the format has left them: they open, and show exactly what was put, for ever.
 //!
-//! `golden/v3` is one, with tables of both compressions, value files, a log that holds what no table has, a dropped
+//! `golden/v3` and `golden/v4` are such, with tables of both compressions, value files, a log that holds what no table has, a dropped
 //! slot, and the files of identity and ceiling. When the format's version rises, its directory is made once by
 //! `cargo test -p samara-core --test golden -- --ignored` and committed; what a version left is never made anew.
 
@@ -262,34 +262,52 @@ fn make() {
 
 #[test]
 fn what_every_version_left_opens_and_shows_exactly_what_was_put() {
-    let version = 3;
-    assert_eq!(FORMAT_VERSION, version, "a new version of the format leaves a golden directory of its own");
-    let disk = read_directory(version);
-    for suffix in ["identity", "ceiling", "manifest", "wal", "table", "value"] {
-        assert!(disk.0.keys().any(|file| file.kind.suffix() == suffix), "a {suffix}");
+    let versions = [3, 4];
+    assert_eq!(
+        FORMAT_VERSION, versions[1],
+        "a new version of the format leaves a golden directory of its own"
+    );
+    for version in versions {
+        let disk = read_directory(version);
+        for suffix in ["identity", "ceiling", "manifest", "wal", "table", "value"] {
+            assert!(disk.0.keys().any(|file| file.kind.suffix() == suffix), "a {suffix}");
+        }
+        let mut engine = Engine::open(disk.clone());
+        let mut wanted = wanted();
+        assert!(wanted.len() > 80);
+        assert_eq!(engine.all(Direction::Forward), wanted);
+        wanted.reverse();
+        assert_eq!(engine.all(Direction::Backward), wanted);
+        engine.call(|store, _| store.scrub());
+        engine.call(|_, _| ());
+        assert_eq!(engine.store.damaged_blocks(), 0);
+        let mut disk = disk;
+        for start in ["the first start", "the second"] {
+            assert_eq!(
+                start_node(&mut disk),
+                Ok(()),
+                "{start} on version {version}: identity and ceiling, too"
+            );
+            assert_eq!(
+                identity(&mut disk)[8..12],
+                FORMAT_VERSION.to_le_bytes(),
+                "it is of this version from then on"
+            );
+        }
     }
-    let mut engine = Engine::open(disk.clone());
-    let mut wanted = wanted();
-    assert!(wanted.len() > 80);
-    assert_eq!(engine.all(Direction::Forward), wanted);
-    wanted.reverse();
-    assert_eq!(engine.all(Direction::Backward), wanted);
-    engine.call(|store, _| store.scrub());
-    engine.call(|_, _| ());
-    assert_eq!(engine.store.damaged_blocks(), 0);
-    let mut disk = disk;
-    assert_eq!(start_node(&mut disk), Ok(()), "identity and ceiling are read, too");
+}
+
+fn identity(disk: &mut Disk) -> &mut Vec<u8> {
+    disk.0.iter_mut().find(|(file, _)| file.kind.suffix() == "identity").expect("an identity").1
 }
 
 #[test]
 fn a_directory_of_another_version_is_refused_with_that_version() {
     let mut disk = read_directory(3);
-    let identity =
-        disk.0.iter_mut().find(|(file, _)| file.kind.suffix() == "identity").expect("an identity").1;
     // The version stands behind the magic, and is told before anything else is looked at.
-    identity[8] = 2;
+    identity(&mut disk)[8] = 2;
     let before = disk.clone();
     let reason = start_node(&mut disk).expect_err("another version");
-    assert!(reason.contains("format version 2, this program reads version 3"), "{reason}");
+    assert!(reason.contains("format version 2, this program reads versions 3 and 4"), "{reason}");
     assert!(disk.0 == before.0, "a refused directory is left as it is");
 }

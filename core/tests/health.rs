@@ -127,15 +127,14 @@ impl Machine {
         self.input(Input::Client { tag: Tag(tag), request, deadline });
     }
 
-    fn ping(&mut self) {
-        let message = Envelope {
-            from: Address { node: NodeId(2), shard: ShardId(0) },
-            start: StartNumber(1),
-            epoch: Epoch(1),
-            hlc: Hlc(0),
-            body: Message::Ping { ceiling: Hlc(0), full: false },
-        };
+    fn hear(&mut self, body: Message) {
+        let from = Address { node: NodeId(2), shard: ShardId(0) };
+        let message = Envelope { from, start: StartNumber::new(1, 7), epoch: Epoch(1), hlc: Hlc(0), body };
         self.input(Input::Message(message));
+    }
+
+    fn ping(&mut self) {
+        self.hear(Message::Ping { ceiling: Hlc(0), full: false });
     }
 
     fn answered_pings(&mut self) -> usize {
@@ -179,6 +178,8 @@ impl Machine {
 #[test]
 fn a_node_whose_disk_hangs_steps_aside_and_comes_back_with_it() {
     let mut machine = Machine::started();
+    machine.ping();
+    machine.hear(Message::Descends { start: StartNumber::default(), ceiling: Hlc(u64::MAX) });
     machine.ping();
     assert_eq!(machine.answered_pings(), 1, "a sound node answers heartbeats");
     machine.hang();

@@ -36,7 +36,7 @@ fn record() -> Record {
 
 fn envelope(body: Message) -> Envelope {
     let from = Address { node: NodeId(3), shard: ShardId(1) };
-    Envelope { from, start: StartNumber(4), epoch: Epoch(1), hlc: Hlc::from_ms(1_001), body }
+    Envelope { from, start: StartNumber::new(4, 0xd4a3), epoch: Epoch(1), hlc: Hlc::from_ms(1_001), body }
 }
 
 fn frame(body: Message) -> Vec<u8> {
@@ -136,6 +136,11 @@ fn samples() -> Vec<(&'static str, Message)> {
         ),
         ("resync", resync()),
         ("answer_resynced", answer(resynced())),
+        (
+            "remembers",
+            Message::Remembers { start: StartNumber::new(3, 0xbeef), ceiling: Hlc::from_ms(1_000) },
+        ),
+        ("descends", Message::Descends { start: StartNumber::new(3, 0xbeef), ceiling: Hlc::from_ms(1_100) }),
     ]
 }
 

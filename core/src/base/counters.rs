@@ -97,8 +97,12 @@ counters! {
     StartWaited = "start_waited",
     /// S5: a message of an earlier start was dropped.
     OldStartDropped = "old_start_dropped",
-    /// S5: a message of a start not heard of yet was dropped, and a heartbeat asked for.
+    /// S5: a message of a life that is not proven was dropped, and its sender told what is remembered of it.
     NewStartAsked = "new_start_asked",
+    /// S5: a life of a peer was proven.
+    LifeProven = "life_proven",
+    /// S5: a node learned that its directory does not have what a peer remembers of it.
+    Disowned = "disowned",
     /// W3: there was no room for a hint.
     HintNotKept = "hint_not_kept",
     /// A request older than any deadline was refused.

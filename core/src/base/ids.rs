@@ -37,9 +37,22 @@ pub struct Epoch(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ClusterId(pub u128);
 
-/// How often this shard's data directory has been started; rises by one at each start (S5).
+/// Names one life of a shard (S5): how often its data directory has been started, in the high 32 bits, and a draw, which
+/// tells the lives of two directories of one shard apart that were started equally often. Zero names none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
-pub struct StartNumber(pub u32);
+pub struct StartNumber(pub u64);
+
+impl StartNumber {
+    /// The `count`-th start of a directory.
+    pub const fn new(count: u32, draw: u32) -> Self {
+        Self((count as u64) << 32 | draw as u64)
+    }
+
+    /// How often the directory had been started, this start included.
+    pub const fn count(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+}
 
 /// Names one request of a coordinator to a replica. Unique over restarts: the start number is in the high bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
@@ -48,6 +61,12 @@ pub struct RequestId(pub u64);
 /// Names one outstanding disk operation of a shard since its start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Ticket(pub u64);
+
+impl fmt::Display for StartNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{:08x}", self.count(), self.0 as u32)
+    }
+}
 
 impl fmt::Display for NodeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -22,6 +22,10 @@ pub const SETTLED_MAX: usize = 16_384;
 pub const SETTLED_MS: u64 = 4_000;
 /// Hints kept by one shard.
 pub const HINTS_MAX: usize = 1_000_000;
+/// S5: earlier lives that a directory remembers of itself. A peer that knew none of so many is believed to be far behind.
+pub const LIVES_MAX: usize = 1_000;
+/// S5: shards of other nodes whose lives one shard remembers; more are not listened to.
+pub const PEERS_MAX: usize = 700;
 /// Inputs that wait for the ceiling to rise.
 pub const PARKED_MAX: usize = 16_384;
 /// Bytes of keys and values that these may hold on to: one input of the largest size always fits.

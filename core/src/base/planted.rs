@@ -70,8 +70,8 @@ pub enum Bug {
     S4ClockIgnoresCeiling,
     /// S5: messages of an earlier start are answered.
     S5OldStartBelieved,
-    /// S5: a new life of a peer is believed before a heartbeat has shown its ceiling.
-    S5StartWithoutCeiling,
+    /// S5: a new life of a peer is believed before it has been proven.
+    S5StartUnproven,
     /// R0: a query's answer shows a record whose sync has not completed, and is sent at once.
     R0QueryUnsynced,
     /// R1: a promise is answered and forgotten.
@@ -130,6 +130,12 @@ pub enum Bug {
     G2RepairBelowWatermark,
     /// G3: a watermark rises without a member that is down.
     G3DownMemberLeftOut,
+    /// S5: what was remembered of the peers is forgotten at a restart.
+    S5MemoryNotKept,
+    /// S5: a life that is counted like the one remembered is taken for it.
+    S5CountIsEnough,
+    /// S5: a life that follows the one remembered is believed, whatever ceiling its directory had then.
+    S5CeilingNotCompared,
 }
 
 impl Bug {
@@ -167,7 +173,7 @@ impl Bug {
         (Bug::S2SkewBelieved, "s2-skew-believed"),
         (Bug::S4ClockIgnoresCeiling, "s4-clock-ignores-ceiling"),
         (Bug::S5OldStartBelieved, "s5-old-start-believed"),
-        (Bug::S5StartWithoutCeiling, "s5-start-without-ceiling"),
+        (Bug::S5StartUnproven, "s5-start-unproven"),
         (Bug::R0QueryUnsynced, "r0-query-unsynced"),
         (Bug::R1PromiseNotKept, "r1-promise-not-kept"),
         (Bug::R3FoundShowsWritten, "r3-found-shows-written"),
@@ -197,6 +203,9 @@ impl Bug {
         (Bug::T2KeepForgetsExpiry, "t2-keep-forgets-expiry"),
         (Bug::G2RepairBelowWatermark, "g2-repair-below-watermark"),
         (Bug::G3DownMemberLeftOut, "g3-down-member-left-out"),
+        (Bug::S5MemoryNotKept, "s5-memory-not-kept"),
+        (Bug::S5CountIsEnough, "s5-count-is-enough"),
+        (Bug::S5CeilingNotCompared, "s5-ceiling-not-compared"),
     ];
 }
 

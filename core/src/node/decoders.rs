@@ -1,6 +1,7 @@
 //! The decoders of a directory's identity and ceiling as functions of any bytes, for fuzzing.
 
-use super::identity::{SLOT_STRIDE, check_ceiling, check_owner};
+use super::ceiling::{self, SLOT_STRIDE_V3};
+use super::identity::check_owner;
 use crate::base::checksum::crc32c;
 
 /// A decoder as a function of any bytes.
@@ -16,9 +17,9 @@ pub fn identity(data: &[u8]) {
     match check_owner(data) {
         Ok(None) => assert!(is_blank, "what says nothing is blank"),
         Ok(Some(owner)) => {
+            // But for the version, which may be an earlier one, and the checksum over it.
             let again = owner.encode();
-            let len = data.len().min(again.len());
-            assert!(again[..len] == data[..len], "an identity is written as it was read");
+            assert!(again[..8] == data[..8] && again[12..34] == data[12..34], "it is written as it was read");
         }
         Err(reason) => assert!(!is_blank && !reason.is_empty(), "what is refused is told"),
     }
@@ -34,10 +35,10 @@ pub fn identity_within(data: &[u8]) {
 
 /// A ceiling file.
 pub fn ceiling(data: &[u8]) {
-    let (sound, damaged) = check_ceiling(data);
+    let (sound, damaged) = ceiling::check(data);
     assert!(sound <= 2, "a ceiling file has two slots");
     assert!(
-        sound + damaged.len() <= data.len().div_ceil(SLOT_STRIDE as usize),
+        sound + damaged.len() <= data.len().div_ceil(SLOT_STRIDE_V3 as usize),
         "each slot is one or the other"
     );
     assert!(damaged.iter().all(|at| *at < data.len() as u64), "damage lies within the file");
@@ -56,15 +57,18 @@ mod tests {
 
     /// Sound input, out of the golden directory.
     fn seeds() -> Vec<(&'static str, Vec<u8>)> {
-        let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/v3");
-        let read = |name: &str| std::fs::read(directory.join(name)).expect("a golden file");
-        let identity = read("0000000000.identity");
-        alloc::vec![
-            ("identity", identity[..512].to_vec()),
-            ("identity_within", identity[..34].to_vec()),
-            ("ceiling", read("0000000000.ceiling")),
-            ("ceiling", read("0000000001.ceiling")),
-        ]
+        let golden = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+        let of_version = |version: &str| {
+            let read = |name: &str| std::fs::read(golden.join(version).join(name)).expect("a golden file");
+            let identity = read("0000000000.identity");
+            [
+                ("identity", identity[..512].to_vec()),
+                ("identity_within", identity[..34].to_vec()),
+                ("ceiling", read("0000000000.ceiling")),
+                ("ceiling", read("0000000001.ceiling")),
+            ]
+        };
+        ["v3", "v4"].into_iter().flat_map(of_version).collect()
     }
 
     #[test]

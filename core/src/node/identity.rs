@@ -1,8 +1,8 @@
 //! What a data directory says of itself: whose it is, how often it was started, and the ceiling of its stamps (S3-S5).
 //!
-//! `Identity` is written once, last, when a directory is made. The ceiling is kept in two files, each with two slots of a
-//! sector used in turn, so that neither a torn write nor the loss of one file loses it.
+//! `Identity` is written once, last, when a directory is made. The ceiling is kept in files of its own.
 
+use super::ceiling::{CEILINGS, Ceiling, Remembered, SECTOR, SLOT_STRIDE, newest};
 use crate::base::checksum::crc32c;
 use crate::base::limits::CEILING_STEP_MS;
 use crate::base::{Address, ClusterId, Hlc, NodeId, ShardId, StartNumber, Ticket, WallTime};
@@ -13,19 +13,17 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use bytes::Bytes;
 
-/// Version of everything on disk. A directory of another version is refused and left as it is.
-pub const FORMAT_VERSION: u32 = 3;
+/// Version of everything on disk. A directory of another version is refused and left as it is, but for version 3: its files of
+/// identity and ceiling are written anew at the start, and all else is the same.
+pub const FORMAT_VERSION: u32 = 4;
+const FORMAT_VERSION_READ: u32 = 3;
 /// High bits of every ticket of this machine.
 pub(super) const TICKET_TAG: u64 = 1 << 61;
 
 pub(super) const IDENTITY: FileName = FileName::new(FileKind::Identity, 0);
-pub(super) const CEILINGS: [FileName; 2] =
-    [FileName::new(FileKind::Ceiling, 0), FileName::new(FileKind::Ceiling, 1)];
+/// What is reserved for the identity.
+pub(super) const IDENTITY_FILE_BYTES: u64 = 8192;
 const IDENTITY_MAGIC: &[u8; 8] = b"SAMARAID";
-const CEILING_MAGIC: &[u8; 8] = b"SAMARACL";
-/// A slot is written whole: one sector, so that a crash leaves the old or the new one.
-const SECTOR: usize = 512;
-pub(super) const SLOT_STRIDE: u64 = 4096;
 
 /// What the machine tells the node.
 #[derive(Debug, PartialEq, Eq)]
@@ -38,13 +36,6 @@ pub(super) enum IdentityEvent {
     Raised(Hlc),
     /// The directory must not be used.
     Fatal(String),
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct Ceiling {
-    sequence: u64,
-    start: StartNumber,
-    hlc: Hlc,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,7 +58,9 @@ pub(super) struct Identity {
     in_flight: BTreeMap<Ticket, FileName>,
     contents: BTreeMap<FileName, Bytes>,
     fresh: bool,
-    found: Ceiling,
+    /// The directory is of an earlier version of the format.
+    old: bool,
+    found: Hlc,
     newest: Ceiling,
 }
 
@@ -83,7 +76,8 @@ impl Identity {
             in_flight: BTreeMap::new(),
             contents: BTreeMap::new(),
             fresh: false,
-            found: Ceiling::default(),
+            old: false,
+            found: Hlc(0),
             newest: Ceiling::default(),
         }
     }
@@ -91,6 +85,21 @@ impl Identity {
     /// The start number; that of this life once established.
     pub(super) fn start(&self) -> StartNumber {
         self.newest.start
+    }
+
+    /// The last ceiling of a life of this directory; `None` if it has not lived it.
+    pub(super) fn of_life(&self, start: StartNumber) -> Option<Hlc> {
+        self.newest.of_life(start)
+    }
+
+    /// What the directory remembers of the peers.
+    pub(super) fn peers(&self) -> &[Remembered] {
+        &self.newest.peers
+    }
+
+    /// Whether a raise may begin.
+    pub(super) fn is_idle(&self) -> bool {
+        self.in_flight.is_empty() && self.stages.is_empty()
     }
 
     /// The operation that was asked of the disk first, of those that have not ended.
@@ -106,22 +115,31 @@ impl Identity {
         self.next_stage(out);
     }
 
-    /// Writes the new start number and ceiling, and at last the identity if the directory is fresh.
-    pub(super) fn establish(&mut self, wall: WallTime, out: &mut Outbox) {
+    /// Writes the new start number and ceiling, and at last the identity if the directory is fresh. `draw` tells this life from
+    /// that of another directory of the same shard.
+    pub(super) fn establish(&mut self, wall: WallTime, draw: u32, out: &mut Outbox) {
         self.goal = Goal::Establish;
         let missing: Vec<FileName> =
             CEILINGS.into_iter().filter(|file| !self.contents.contains_key(file)).collect();
-        let create = |file: FileName| DiskOp::Create { file, preallocate: 2 * SLOT_STRIDE };
-        self.stages.push_back(missing.iter().copied().map(create).collect());
-        let start = StartNumber(self.found.start.0 + 1);
-        let writes = self.ceiling_writes(start, self.found.hlc.ms().max(wall.0));
+        let create = |file: FileName, preallocate: u64| DiskOp::Create { file, preallocate };
+        self.stages.push_back(missing.iter().map(|file| create(*file, 2 * SLOT_STRIDE)).collect());
+        self.found = self.newest.hlc;
+        self.newest = self.newest.next_life(draw);
+        if self.old {
+            // The first slot holds what a program of version 3 wrote until the second is written.
+            self.newest.sequence |= 1;
+            self.newest.sequence += 1;
+            let first = self.ceiling_writes(self.found.ms().max(wall.0));
+            self.stages.push_back(first);
+        }
+        let writes = self.ceiling_writes(self.found.ms().max(wall.0));
         self.stages.push_back(writes);
         if !missing.is_empty() {
             self.stages.push_back([DiskOp::SyncDir].into());
         }
-        if self.fresh {
+        if self.fresh || self.old {
             if !self.contents.contains_key(&IDENTITY) {
-                self.stages.push_back([create(IDENTITY)].into());
+                self.stages.push_back([create(IDENTITY, IDENTITY_FILE_BYTES)].into());
             }
             let data = self.owner().encode();
             self.stages.push_back([DiskOp::Write { file: IDENTITY, offset: 0, data, sync: true }].into());
@@ -131,21 +149,22 @@ impl Identity {
         self.next_stage(out);
     }
 
-    /// Raises the ceiling above `wanted`; false while another raise is under way.
-    pub(super) fn raise(&mut self, wanted: Hlc, out: &mut Outbox) -> bool {
-        if !self.in_flight.is_empty() || !self.stages.is_empty() {
+    /// Raises the ceiling above `wanted`, and writes what is remembered of the peers; false while another raise is under way.
+    pub(super) fn raise(&mut self, wanted: Hlc, peers: Vec<Remembered>, out: &mut Outbox) -> bool {
+        if !self.is_idle() {
             return false;
         }
         self.goal = Goal::Raise;
-        let writes = self.ceiling_writes(self.newest.start, wanted.ms());
+        self.newest.peers = peers;
+        let writes = self.ceiling_writes(wanted.ms());
         self.stages.push_back(writes);
         self.next_stage(out);
         true
     }
 
-    fn ceiling_writes(&mut self, start: StartNumber, above_ms: u64) -> Vec<DiskOp> {
-        let hlc = Hlc::from_ms(above_ms + CEILING_STEP_MS).max(self.newest.hlc);
-        self.newest = Ceiling { sequence: self.newest.sequence + 1, start, hlc };
+    fn ceiling_writes(&mut self, above_ms: u64) -> Vec<DiskOp> {
+        self.newest.hlc = Hlc::from_ms(above_ms + CEILING_STEP_MS).max(self.newest.hlc);
+        self.newest.sequence += 1;
         let data = self.newest.encode();
         let offset = (self.newest.sequence % 2) * SLOT_STRIDE;
         CEILINGS.map(|file| DiskOp::Write { file, offset, data: data.clone(), sync: true }).into()
@@ -195,7 +214,7 @@ impl Identity {
                 Ok(()) => IdentityEvent::Checked { fresh: self.fresh },
                 Err(reason) => IdentityEvent::Fatal(reason),
             },
-            Goal::Establish => IdentityEvent::Established { found: self.found.hlc, ceiling: self.newest.hlc },
+            Goal::Establish => IdentityEvent::Established { found: self.found, ceiling: self.newest.hlc },
             Goal::Raise => IdentityEvent::Raised(self.newest.hlc),
         })
     }
@@ -204,15 +223,13 @@ impl Identity {
     fn check(&mut self) -> Result<(), String> {
         let identity = self.contents.get(&IDENTITY).filter(|data| data.iter().any(|byte| *byte != 0));
         self.fresh = identity.is_none();
-        if let Some(identity) = identity {
-            self.check_identity(identity)?;
+        if let Some(identity) = identity.cloned() {
+            self.check_identity(&identity)?;
         }
-        let valid = CEILINGS.iter().filter_map(|file| self.contents.get(file)).flat_map(|data| {
-            [0, SLOT_STRIDE as usize].into_iter().filter_map(|at| Ceiling::decode(data.get(at..at + SECTOR)?))
-        });
-        let newest = valid.max_by_key(|ceiling| (ceiling.sequence, ceiling.hlc));
-        match newest {
-            Some(newest) => (self.found, self.newest) = (newest, newest),
+        let newest =
+            CEILINGS.iter().filter_map(|file| self.contents.get(file)).filter_map(|data| newest(data));
+        match newest.max_by_key(|ceiling| (ceiling.sequence, ceiling.hlc)) {
+            Some(newest) => self.newest = newest,
             None if self.fresh => {}
             None => {
                 return Err(format!(
@@ -225,8 +242,9 @@ impl Identity {
         Ok(())
     }
 
-    fn check_identity(&self, data: &Bytes) -> Result<(), String> {
-        let owner = Owner::decode(data).map_err(|reason| format!("{IDENTITY}: {reason}"))?;
+    fn check_identity(&mut self, data: &Bytes) -> Result<(), String> {
+        let (owner, version) = Owner::decode(data).map_err(|reason| format!("{IDENTITY}: {reason}"))?;
+        self.old = version < FORMAT_VERSION;
         if owner != self.owner() {
             return Err(format!(
                 "{IDENTITY}: this directory belongs to another cluster, node or number of shards: to {} of {} shards in \
@@ -269,8 +287,8 @@ impl Owner {
         Bytes::from(data)
     }
 
-    /// Reads what `encode` wrote. Another magic or version is told before damage: neither is checked by this version's sum.
-    fn decode(data: &[u8]) -> Result<Self, String> {
+    /// Reads what `encode` wrote, and under which version. Another magic or version is told before damage: neither is checked by this version's sum.
+    fn decode(data: &[u8]) -> Result<(Self, u32), String> {
         let damaged = || String::from("damaged; restore the file or replace this node by one with a new id");
         let data: &[u8; IDENTITY_BYTES] =
             data.get(..IDENTITY_BYTES).and_then(|head| head.try_into().ok()).ok_or_else(damaged)?;
@@ -280,9 +298,10 @@ impl Owner {
         }
         let u16_at = |at: usize| u16::from_le_bytes([body[at], body[at + 1]]);
         let version = u32::from_le_bytes([body[8], body[9], body[10], body[11]]);
-        if version != FORMAT_VERSION {
+        if version != FORMAT_VERSION && version != FORMAT_VERSION_READ {
             return Err(format!(
-                "format version {version}, this program reads version {FORMAT_VERSION}; use the program that wrote it"
+                "format version {version}, this program reads versions {FORMAT_VERSION_READ} and {FORMAT_VERSION}; use the \
+                 program that wrote it"
             ));
         }
         if crc32c(&[body]).to_le_bytes() != *crc {
@@ -290,7 +309,7 @@ impl Owner {
         }
         let cluster = ClusterId(u128::from_le_bytes(body[12..28].try_into().map_err(|_| damaged())?));
         let address = Address { node: NodeId(u16_at(28)), shard: ShardId(u16_at(30)) };
-        Ok(Self { cluster, address, shards: u16_at(32) })
+        Ok((Self { cluster, address, shards: u16_at(32) }, version))
     }
 }
 
@@ -299,57 +318,14 @@ pub(super) fn check_owner(data: &[u8]) -> Result<Option<Owner>, String> {
     if data.iter().all(|byte| *byte == 0) {
         return Ok(None);
     }
-    let owner = Owner::decode(data)?;
+    let (owner, _) = Owner::decode(data)?;
     // Behind the identity the file holds zeros as far as it was made.
     let is_clean =
-        data.len() as u64 <= 2 * SLOT_STRIDE && data[IDENTITY_BYTES..].iter().all(|byte| *byte == 0);
+        data.len() as u64 <= IDENTITY_FILE_BYTES && data[IDENTITY_BYTES..].iter().all(|byte| *byte == 0);
     if is_clean { Ok(Some(owner)) } else { Err("damaged behind the identity; restore the file".into()) }
 }
 
-/// The sound slots of a ceiling file, and where the others begin; a slot that was never written is neither.
-pub(super) fn check_ceiling(data: &[u8]) -> (usize, Vec<u64>) {
-    let (mut sound, mut damaged) = (0, Vec::new());
-    for (number, slot) in data.chunks(SLOT_STRIDE as usize).enumerate() {
-        let is_blank = |bytes: &[u8]| bytes.iter().all(|byte| *byte == 0);
-        if Ceiling::decode(slot).is_some() && number < 2 && is_blank(&slot[CEILING_BYTES..]) {
-            sound += 1;
-        } else if !is_blank(slot) || number >= 2 {
-            damaged.push(number as u64 * SLOT_STRIDE);
-        }
-    }
-    (sound, damaged)
-}
-
 const IDENTITY_BYTES: usize = 8 + 4 + 16 + 2 + 2 + 2 + 4;
-const CEILING_BYTES: usize = 8 + 8 + 4 + 8 + 4;
-
-impl Ceiling {
-    fn encode(self) -> Bytes {
-        let mut data = Vec::with_capacity(SECTOR);
-        data.extend_from_slice(CEILING_MAGIC);
-        data.extend_from_slice(&self.sequence.to_le_bytes());
-        data.extend_from_slice(&self.start.0.to_le_bytes());
-        data.extend_from_slice(&self.hlc.0.to_le_bytes());
-        let crc = crc32c(&[&data]);
-        data.extend_from_slice(&crc.to_le_bytes());
-        assert_eq!(data.len(), CEILING_BYTES, "the layout is fixed");
-        data.resize(SECTOR, 0);
-        Bytes::from(data)
-    }
-
-    fn decode(data: &[u8]) -> Option<Self> {
-        let data: &[u8; CEILING_BYTES] = data.get(..CEILING_BYTES)?.try_into().ok()?;
-        let (body, crc) = data.split_at(CEILING_BYTES - 4);
-        if body[..8] != *CEILING_MAGIC || crc32c(&[body]).to_le_bytes() != *crc {
-            return None;
-        }
-        Some(Self {
-            sequence: u64::from_le_bytes(body[8..16].try_into().ok()?),
-            start: StartNumber(u32::from_le_bytes(body[16..20].try_into().ok()?)),
-            hlc: Hlc(u64::from_le_bytes(body[20..28].try_into().ok()?)),
-        })
-    }
-}
 
 #[cfg(test)]
 #[path = "identity_tests.rs"]

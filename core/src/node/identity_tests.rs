@@ -3,6 +3,16 @@ use crate::base::{NodeId, ShardId};
 use crate::io::DiskError;
 
 const ME: Address = Address { node: NodeId(7), shard: ShardId(0) };
+const DRAW: u32 = 0xd4a3;
+const PEER: Remembered = Remembered {
+    peer: Address { node: NodeId(3), shard: ShardId(1) },
+    start: StartNumber::new(6, 9),
+    ceiling: Hlc(77),
+};
+
+const fn life(count: u32) -> StartNumber {
+    StartNumber::new(count, DRAW)
+}
 
 /// Files that do what they are asked at once, but for operations of one sort on one of them.
 #[derive(Default, Clone)]
@@ -70,7 +80,7 @@ impl Files {
         if let IdentityEvent::Fatal(reason) = self.run(&mut identity, &mut out) {
             return Err(reason);
         }
-        identity.establish(WallTime(wall_ms), &mut out);
+        identity.establish(WallTime(wall_ms), DRAW, &mut out);
         match self.run(&mut identity, &mut out) {
             IdentityEvent::Established { found, .. } => Ok((identity, found)),
             IdentityEvent::Fatal(reason) => Err(reason),
@@ -83,13 +93,16 @@ impl Files {
 fn every_start_has_a_higher_number_and_finds_the_ceiling_of_the_one_before() {
     let mut files = Files::default();
     let (mut first, found) = files.start(1_000).expect("a fresh directory");
-    assert_eq!((first.start(), found), (StartNumber(1), Hlc(0)));
+    assert_eq!((first.start(), found), (life(1), Hlc(0)));
     let mut out = Outbox::new();
-    assert!(first.raise(Hlc::from_ms(5_000), &mut out));
-    assert!(!first.raise(Hlc::from_ms(6_000), &mut out), "one raise at a time");
+    assert!(first.raise(Hlc::from_ms(5_000), alloc::vec![PEER], &mut out));
+    assert!(!first.raise(Hlc::from_ms(6_000), Vec::new(), &mut out), "one raise at a time");
     assert_eq!(files.run(&mut first, &mut out), IdentityEvent::Raised(Hlc::from_ms(5_100)));
     let (second, found) = files.start(1_000).expect("a used directory");
-    assert_eq!((second.start(), found), (StartNumber(2), Hlc::from_ms(5_100)));
+    assert_eq!((second.start(), found), (life(2), Hlc::from_ms(5_100)));
+    assert_eq!(second.peers(), [PEER]);
+    assert_eq!(second.of_life(life(1)), Some(Hlc::from_ms(5_100)));
+    assert_eq!(second.of_life(StartNumber::new(1, 1)), None, "another directory's first life");
 }
 
 #[test]
@@ -97,9 +110,9 @@ fn one_damaged_ceiling_file_is_survived_and_both_are_not() {
     let mut files = Files::default();
     files.start(1_000).expect("a fresh directory");
     files.0.insert(CEILINGS[0], alloc::vec![0xff; 100]);
-    files.0.get_mut(&CEILINGS[0]).expect("was made").resize(8192, 0);
+    files.0.get_mut(&CEILINGS[0]).expect("was made").resize(2 * SLOT_STRIDE as usize, 0);
     let (identity, found) = files.clone().start(1_000).expect("one copy is enough");
-    assert_eq!((identity.start(), found), (StartNumber(2), Hlc::from_ms(1_100)));
+    assert_eq!((identity.start(), found), (life(2), Hlc::from_ms(1_100)));
     files.0.remove(&CEILINGS[1]);
     let reason = files.start(1_000).expect_err("no ceiling is left");
     assert!(reason.contains("ceiling") && reason.contains("replaced"), "{reason}");
@@ -152,7 +165,7 @@ fn a_ceiling_that_cannot_be_raised_stops_the_node_and_what_it_gave_out_stays() {
     let (mut identity, _) = files.start(1_000).expect("a fresh directory");
     files.1 = Some((CEILINGS[1], Sort::Write, DiskErrorKind::Io));
     let mut out = Outbox::new();
-    assert!(identity.raise(Hlc::from_ms(9_000), &mut out));
+    assert!(identity.raise(Hlc::from_ms(9_000), Vec::new(), &mut out));
     let IdentityEvent::Fatal(reason) = files.run(&mut identity, &mut out) else { panic!("a failed raise") };
     assert!(reason.contains(&format!("{}", CEILINGS[1])) && reason.contains("check the disk"), "{reason}");
     files.1 = None;

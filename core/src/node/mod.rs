@@ -1,11 +1,13 @@
 //! One shard of one process: routes inputs to the machines and maps one machine's event to another's call.
 
+mod ceiling;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod decoders;
 mod health;
 mod heartbeat;
 mod identity;
+mod lives;
 mod parked;
 mod peers;
 mod status;
@@ -32,7 +34,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use identity::{Identity, IdentityEvent};
 use parked::Parked;
-use peers::{Life, Peers};
+use peers::Peers;
 
 pub use health::Waiting;
 pub use identity::{FORMAT_VERSION, Owner};
@@ -78,7 +80,7 @@ pub struct Node {
     requests: u64,
     /// Inputs that wait for the ceiling.
     parked: Parked,
-    /// S5: the latest start number and ceiling of each peer.
+    /// S5: the latest life and ceiling of each peer.
     peers: Peers,
     next_ping: Instant,
     health: health::Health,
@@ -248,14 +250,17 @@ impl Node {
                 self.store.boot(store_cx!(self, now, out), fresh);
             }
             IdentityEvent::Established { found, ceiling } => {
+                self.peers = Peers::load(self.identity.peers());
                 self.begin(now, found, ceiling);
                 self.replica.load_marks(replica_cx!(self, cx!(self, now), out));
             }
             IdentityEvent::Raised(ceiling) => {
                 self.clock.raise(ceiling);
+                self.peers.on_saved();
                 for input in self.parked.take() {
                     self.on_outside(now, input, out);
                 }
+                self.keep_proofs(now, out);
             }
             IdentityEvent::Fatal(reason) => self.die(reason, out),
         }
@@ -268,7 +273,7 @@ impl Node {
         let floor = Stamp::upto(found);
         let promised = if planted::on(Bug::S4NoFloorAtRestart) { Stamp::ZERO } else { floor };
         self.replica = Replica::new(me, self.options.promises_max, promised);
-        let start = u64::from(self.identity.start().0);
+        let start = u64::from(self.identity.start().count());
         self.coord = Coord::new(me, Rng::new(self.options.seed, start), floor);
         self.watermarks = Watermarks::default();
         self.requests = start << 40;
@@ -356,8 +361,10 @@ impl Node {
     }
 
     fn raise(&mut self, now: Now, wanted: Hlc, out: &mut Outbox) {
-        let wanted = wanted.max(self.clock.last()).max(Hlc::from_ms(now.wall.0));
-        self.identity.raise(wanted, out);
+        if self.identity.is_idle() {
+            let wanted = wanted.max(self.clock.last()).max(Hlc::from_ms(now.wall.0));
+            self.identity.raise(wanted, self.peers.save(), out);
+        }
     }
 
     /// Raises the ceiling in time, while there is traffic that needs it.
@@ -372,14 +379,11 @@ impl Node {
         if from == self.options.address || self.table.address(from.node, crate::base::Slot(0)).is_none() {
             return self.counters.add(Counter::PeerMisbehaved);
         }
-        match self.peers.judge(&envelope) {
-            Life::Current if envelope.body.highest_stamp().hlc <= envelope.hlc => {}
-            Life::Current | Life::Forgetful => return self.counters.add(Counter::PeerMisbehaved),
-            Life::Past => return self.counters.add(Counter::OldStartDropped),
-            Life::Unproven => {
-                self.counters.add(Counter::NewStartAsked);
-                return self.work.sends.push((from, self.heartbeat()));
-            }
+        if !self.is_present(now, &envelope, out) {
+            return;
+        }
+        if envelope.body.highest_stamp().hlc > envelope.hlc {
+            return self.counters.add(Counter::PeerMisbehaved);
         }
         self.liveness.on_heard(from.node, now.mono);
         if envelope.is_expired(now.wall) {
@@ -523,7 +527,8 @@ impl Node {
             (StoreEvent::Fatal(reason), _) => self.die(reason, out),
             (StoreEvent::Recovered, Phase::Recovering { .. }) => {
                 self.phase = Phase::Establishing;
-                self.identity.establish(now.wall, out);
+                let draw = self.draw();
+                self.identity.establish(now.wall, draw, out);
             }
             (event, Phase::Serving | Phase::AwaitingClock) => {
                 self.replica.on_store(replica_cx!(self, cx!(self, now), out), event);

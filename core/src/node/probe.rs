@@ -1,7 +1,7 @@
 //! Looks inside a node.
 
 use super::{Node, Phase};
-use crate::base::{Hlc, Stamp, StartNumber};
+use crate::base::{Address, Hlc, Stamp, StartNumber};
 
 /// What the simulator may look at after every event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +34,11 @@ impl Node {
             operations: self.coord.operations(),
             garbage: self.replica.garbage().count(),
         }
+    }
+
+    /// S5: the latest life of a peer that is listened to, and the highest ceiling told in it.
+    pub fn remembers(&self, peer: Address) -> Option<(StartNumber, Hlc)> {
+        self.peers.remembered(peer)
     }
 
     /// Whether the node is a replica of `key`: only then does a query see a record of its own, and not a hint for another.

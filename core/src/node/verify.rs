@@ -1,7 +1,8 @@
 //! Verification of a shard's directory that no node uses (`samara verify`): a machine that reads every byte and writes
 //! nothing. The host performs one operation after the other: `next_read`, then `on_result`, until `next_read` gives `None`.
 
-use super::identity::{CEILINGS, IDENTITY, Owner, SLOT_STRIDE, check_ceiling, check_owner};
+use super::ceiling::{self, CEILINGS, SLOT_STRIDE};
+use super::identity::{IDENTITY, Owner, check_owner};
 use crate::io::{DiskOp, DiskResult, FileInfo, FileKind, FileName};
 use crate::store::verify::{Findings, StoreVerifier};
 use alloc::format;
@@ -136,7 +137,7 @@ impl Verifier {
         let file = CEILINGS[number];
         match data {
             Ok(data) => {
-                let (sound, damaged) = check_ceiling(&data);
+                let (sound, damaged) = ceiling::check(&data);
                 self.ceilings += sound;
                 for offset in damaged {
                     let means = "the other file holds the same as long as it is sound; the next start writes both anew";

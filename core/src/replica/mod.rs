@@ -183,7 +183,9 @@ impl Replica {
             Message::Forward { .. }
             | Message::Answer { .. }
             | Message::Ping { .. }
-            | Message::Pong { .. } => {}
+            | Message::Pong { .. }
+            | Message::Remembers { .. }
+            | Message::Descends { .. } => {}
         }
     }
 

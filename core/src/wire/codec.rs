@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 /// Version of the messages between nodes. A peer of another version is refused at the handshake.
-pub const PROTOCOL_VERSION: u16 = 2;
+pub const PROTOCOL_VERSION: u16 = 3;
 /// Bytes before the body.
 pub const HEADER_BYTES: usize = 10;
 /// Largest body accepted: a value, its record, and room for the rest.

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 pub struct Envelope {
     /// The sender.
     pub from: Address,
-    /// How often the sender has been started (S5).
+    /// The sender's life (S5).
     pub start: StartNumber,
     /// The sender's configuration epoch (E4).
     pub epoch: Epoch,
@@ -159,6 +159,21 @@ pub enum Message {
         until: RecordKey,
         /// Nothing above it has been acknowledged by the suspect and lost; at or below the sender's clock.
         floor: Hlc,
+    },
+    /// S5: what the sender remembers of the receiver, whose present life it does not know. Answered by `Descends`, unless the
+    /// receiver's directory has not lived that: then it must not be used. Sent and taken in any life.
+    Remembers {
+        /// The receiver's latest life that the sender knows; zero if it knows none.
+        start: StartNumber,
+        /// The highest ceiling that the sender was told in that life.
+        ceiling: Hlc,
+    },
+    /// S5: the sender's present life follows the one named, in the same directory.
+    Descends {
+        /// An earlier life of the sender.
+        start: StartNumber,
+        /// The ceiling at that life's end.
+        ceiling: Hlc,
     },
 }
 
@@ -335,7 +350,11 @@ impl Message {
             | Self::Scan { request, .. }
             | Self::Mark { request, .. }
             | Self::Resync { request, .. } => Some(*request),
-            Self::Answer { .. } | Self::Ping { .. } | Self::Pong { .. } => None,
+            Self::Answer { .. }
+            | Self::Ping { .. }
+            | Self::Pong { .. }
+            | Self::Remembers { .. }
+            | Self::Descends { .. } => None,
         }
     }
 
@@ -367,7 +386,12 @@ impl Message {
                 MarkStep::Digest(range) | MarkStep::List(range) => range.upto.max(range.ignore),
             },
             Self::Resync { floor, .. } => Stamp::upto(*floor),
-            Self::Query { .. } | Self::Scan { .. } | Self::Ping { .. } | Self::Pong { .. } => Stamp::ZERO,
+            Self::Query { .. }
+            | Self::Scan { .. }
+            | Self::Ping { .. }
+            | Self::Pong { .. }
+            | Self::Remembers { .. }
+            | Self::Descends { .. } => Stamp::ZERO,
         }
     }
 
@@ -399,7 +423,12 @@ impl Message {
             Self::Mark { step: MarkStep::Digest(range) | MarkStep::List(range), .. } => {
                 range.after.iter().chain(&range.last).map(Bytes::len).sum()
             }
-            Self::Mark { .. } | Self::Scan { .. } | Self::Ping { .. } | Self::Pong { .. } => 0,
+            Self::Mark { .. }
+            | Self::Scan { .. }
+            | Self::Ping { .. }
+            | Self::Pong { .. }
+            | Self::Remembers { .. }
+            | Self::Descends { .. } => 0,
         }
     }
 }

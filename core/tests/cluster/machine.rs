@@ -15,7 +15,7 @@ use samara_core::wire::{Answer, Envelope, Message};
 use std::collections::{BTreeMap, VecDeque};
 
 /// Files by name, and whether there is no room for more.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Disk(BTreeMap<FileName, Vec<u8>>, pub(super) bool);
 
 impl Disk {
@@ -75,6 +75,9 @@ pub(super) struct Cluster {
     pub(super) replies: BTreeMap<Tag, Reply>,
     pub(super) now_ms: u64,
     pub(super) tags: u64,
+    /// The node that may end itself, and what it has said then.
+    pub(super) may_end: Option<usize>,
+    pub(super) ended: Option<String>,
 }
 
 impl Cluster {
@@ -104,6 +107,8 @@ impl Cluster {
             replies: BTreeMap::new(),
             now_ms: 1_000_000,
             tags: 0,
+            may_end: None,
+            ended: None,
         };
         for node in 0..count as usize {
             cluster.boot(node);
@@ -141,7 +146,11 @@ impl Cluster {
                         inputs.push_back(Input::Disk { ticket, result });
                     }
                     Output::Ready | Output::Notice { .. } => {}
-                    Output::Fatal { reason } => panic!("node {}: {reason}", at + 1),
+                    Output::Fatal { reason } => {
+                        assert_eq!(self.may_end, Some(at), "node {}: {reason}", at + 1);
+                        (self.nodes[at], self.ended) = (None, Some(reason));
+                        return;
+                    }
                 }
             }
         }

@@ -1,6 +1,7 @@
 //! Whole clusters in memory.
 
 mod basics;
+mod lives;
 mod machine;
 mod several;
 mod walks;
