@@ -92,6 +92,9 @@ impl World {
     fn may_damage(&mut self, node: usize) -> bool {
         let most = usize::from(self.plan.replication.saturating_sub(1)) / 2;
         let others = (0..self.machines.len()).filter(|other| *other != node).collect::<Vec<_>>();
+        if self.has_impostor() {
+            return false;
+        }
         let impaired = others.into_iter().filter(|other| self.is_impaired(*other)).count();
         impaired < most
     }

@@ -224,6 +224,13 @@ impl Disk {
         }
     }
 
+    /// A copy of its files as a reader sees them, all of it durable.
+    pub(crate) fn copied(&self) -> Self {
+        let mut files = self.files.clone();
+        files.values_mut().for_each(File::sync);
+        Self { files, ..Self::default() }
+    }
+
     /// The power fails. `keep`: the chance, in a thousand, that an unsynced sector or directory change survives. Returns
     /// how many sectors were lost.
     pub fn crash(&mut self, keep: u64, random: &mut Stream) -> u64 {

@@ -89,6 +89,10 @@ impl World {
             FaultKind::DamageAfterAck { node, nth, down_ms } => {
                 self.machines[node as usize].damage_after_ack = Some((nth, down_ms));
             }
+            FaultKind::StartEmpty { node, others, ms } => self.wrong_disk(node as usize, None, others, ms),
+            FaultKind::StartOnCopy { node, after_ms, others, ms } => {
+                self.copy_disk(node as usize, after_ms, others, ms);
+            }
             FaultKind::SlowDisk { node, ms, for_ms } => {
                 self.machines[node as usize].slow_ms = ms;
                 self.push(for_ms * MS, Event::HealDisk { node: node as usize });
@@ -129,7 +133,11 @@ impl World {
     /// A node says that it cannot go on. With a broken disk it may: it is started again a little later, as by its
     /// supervisor, and finds what the disk has kept.
     pub(crate) fn on_fatal(&mut self, node: usize, reason: &str) {
-        if !self.machines[node].may_end {
+        if self.machines[node].right.is_some() {
+            self.log(|| format!("n{} ends: {reason}", node + 1));
+            return self.crash(node, STOPPED_MS);
+        }
+        if !self.machines[node].may_end || reason.contains("is an old copy") {
             self.failure = Some(format!("node {}: {reason}", node + 1));
             return;
         }
@@ -192,6 +200,7 @@ impl World {
             (machine.damage_after_ack, machine.crash_after_forward) = (None, None);
             self.heal_disk(node);
             self.resume(node);
+            self.right_disk(node);
             if self.machines[node].node.is_none() {
                 self.boot(node);
             }

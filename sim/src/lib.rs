@@ -12,6 +12,7 @@ pub mod deed;
 pub mod deeds;
 pub mod disk;
 mod faults;
+mod impostors;
 pub mod judge;
 mod machine;
 pub mod monitor;

@@ -21,6 +21,10 @@ pub(crate) struct Machine {
     pub(crate) ready: bool,
     /// A node that has not been booted: every life begins as its clone.
     pristine: Node,
+    /// The same with another seed, for lives on another directory.
+    stranger: Node,
+    /// The node's own directory, while it runs on another one.
+    pub(crate) right: Option<Disk>,
     pub(crate) disk: Disk,
     pub(crate) disk_random: Stream,
     /// Disk operations asked for that have not taken effect.
@@ -88,11 +92,15 @@ impl Machine {
             promises_max: plan.promises as usize,
             floors: samara_core::rules::floor::Floors::default(),
         };
+        let mut other = Stream::new(plan.seed, "stranger", node);
+        let stranger = Node::new(NodeOptions { seed: other.seed(), ..options.clone() });
         let mono_ppm = plan.mono_ppm.get(node as usize).copied().unwrap_or(0);
         Self {
             node: None,
             ready: false,
             pristine: Node::new(options),
+            stranger,
+            right: None,
             disk: Disk::default(),
             disk_random: Stream::new(plan.seed, "disk", node),
             in_flight: BTreeMap::new(),
@@ -121,7 +129,7 @@ impl Machine {
         self.ready = false;
         self.timer_at = u64::MAX;
         self.may_end = false;
-        self.node = Some(self.pristine.clone());
+        self.node = Some(if self.right.is_some() { &self.stranger } else { &self.pristine }.clone());
     }
 
     /// The power fails: what the disk has of operations in flight and of unsynced writes is up to chance. Returns the

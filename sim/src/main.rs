@@ -288,7 +288,7 @@ fn determinism(seeds: Seeds, print: bool) -> Result<bool, String> {
 }
 
 /// Scenarios that are tried, in turn, for each planted bug.
-const HUNTING_GROUNDS: [&str; 11] = [
+const HUNTING_GROUNDS: [&str; 12] = [
     "bug_hunt",
     "retry_storm",
     "mixed_levels",
@@ -299,6 +299,7 @@ const HUNTING_GROUNDS: [&str; 11] = [
     "delete_forever",
     "ttl_skew",
     "disk_damage",
+    "wrong_disk",
     "swarm",
 ];
 

@@ -42,8 +42,7 @@ pub struct Monitor {
     majority: usize,
     /// Who holds what.
     table: SlotTable,
-    /// (e) The latest start of each peer that a node has heard, and the requests of earlier ones that came after it.
-    starts: HashMap<(NodeId, NodeId), StartNumber>,
+    /// (e) Requests that came from another life of a peer than the one that the node takes for the present one.
     stale: HashSet<(NodeId, NodeId, RequestId)>,
     /// (f) The highest clock that a node has sent.
     clocks: HashMap<NodeId, Hlc>,
@@ -177,7 +176,6 @@ impl Monitor {
             applied: HashMap::new(),
             proposed: HashSet::new(),
             rounds: HashSet::new(),
-            starts: HashMap::new(),
             stale: HashSet::new(),
             clocks: HashMap::new(),
             promisers: HashMap::new(),
@@ -215,7 +213,6 @@ impl Monitor {
     /// A node starts anew. What it has promised stays: S4 makes the ceiling, which is above it, the floor.
     pub fn on_crash(&mut self, node: NodeId) {
         self.asked.retain(|(held, _, _), _| *held != node);
-        self.starts.retain(|(held, _), _| *held != node);
         self.stale.retain(|(held, _, _)| *held != node);
     }
 
@@ -265,32 +262,25 @@ impl Monitor {
         }
     }
 
-    /// A message is delivered to `node`.
+    /// A message is delivered to `node`, for which `present` is the present life of its sender.
     pub fn on_delivery(
         &mut self,
         node: NodeId,
         envelope: &Envelope,
+        present: StartNumber,
         peek: impl Fn(&Bytes) -> Option<Stamp>,
         is_suspect: impl Fn(&Bytes) -> bool,
     ) {
         let from = envelope.from.node;
-        let start = self.starts.entry((node, from)).or_insert(envelope.start);
-        if envelope.start < *start {
-            // A copy that came in time may still be answered.
-            let request = envelope.body.request_id().map(|request| (node, from, request));
-            self.stale.extend(request.filter(|request| !self.asked.contains_key(request)));
-            return;
-        }
-        // Only a heartbeat begins a new life: until then it is not answered.
-        if matches!(envelope.body, Message::Ping { .. } | Message::Pong { .. }) {
-            *start = envelope.start;
-        }
-        if let Some(request) = envelope.body.request_id() {
-            if envelope.start > *start {
-                self.stale.insert((node, from, request));
+        if let Some(request) = envelope.body.request_id().map(|request| (node, from, request)) {
+            if envelope.start != present {
+                // A copy that came in time may still be answered.
+                if !self.asked.contains_key(&request) {
+                    self.stale.insert(request);
+                }
                 return;
             }
-            self.stale.remove(&(node, from, request));
+            self.stale.remove(&request);
         }
         let (key, request, ballot, next, kind) = match &envelope.body {
             Message::Accept { request, key, record, next } => {

@@ -23,6 +23,9 @@ pub(crate) struct Link {
 
 impl World {
     pub(crate) fn send(&mut self, from: usize, to: usize, envelope: Envelope, ceiling: Stamp) {
+        if self.machines[from].right.is_some() {
+            return self.transmit(from, to, envelope);
+        }
         let ids = (NodeId(from as u16 + 1), NodeId(to as u16 + 1));
         let core = self.machines[from].node.as_ref();
         let is_suspect = |key: &bytes::Bytes| core.is_some_and(|core| core.is_suspect(key));
@@ -108,6 +111,9 @@ impl World {
         if self.machines[to].node.is_none() {
             return;
         }
+        if self.machines[to].right.is_some() {
+            return self.input(to, Input::Message(*envelope));
+        }
         if !self.machines[to].paused && self.machines[to].ready {
             let node = self.machines[to].node.as_ref();
             let peek = |key: &bytes::Bytes| node.and_then(|node| node.peek(key));
@@ -119,7 +125,10 @@ impl World {
                 if node.is_some_and(|node| !node.is_replica_of(key)));
             if !of_hints {
                 let is_suspect = |key: &bytes::Bytes| node.is_some_and(|node| node.is_suspect(key));
-                self.monitor.on_delivery(NodeId(to as u16 + 1), &envelope, peek, is_suspect);
+                let present = node
+                    .and_then(|node| node.remembers(envelope.from))
+                    .map_or_else(Default::default, |of| of.0);
+                self.monitor.on_delivery(NodeId(to as u16 + 1), &envelope, present, peek, is_suspect);
             }
         }
         if let Some((key, ballot)) = self.late_repair(to, &envelope.body) {

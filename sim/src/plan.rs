@@ -250,6 +250,27 @@ pub enum FaultKind {
         /// Node.
         node: u64,
     },
+    /// A node loses its power and comes back on an empty directory; later it has its own again.
+    StartEmpty {
+        /// Node.
+        node: u64,
+        /// All others lose their power at the same time.
+        others: bool,
+        /// Milliseconds until it has its own directory again.
+        ms: u64,
+    },
+    /// A copy of a node's directory is taken; later the node loses its power and comes back on the copy, and later still it has
+    /// its own again.
+    StartOnCopy {
+        /// Node.
+        node: u64,
+        /// Milliseconds until it is started on the copy.
+        after_ms: u64,
+        /// All others lose their power at the same time.
+        others: bool,
+        /// Milliseconds from then until it has its own directory again.
+        ms: u64,
+    },
     /// The power fails right after the node's n-th acknowledgement from then on, and what it acknowledged is damaged.
     DamageAfterAck {
         /// Node.
@@ -484,7 +505,7 @@ fn what(mix: &Mix, random: &mut Stream) -> What {
 
 fn faults(scenario: &Scenario, plan: &Plan, span_ms: u64, storms: u64, random: &mut Stream) -> Vec<Fault> {
     let faults = &scenario.faults;
-    let kinds: [([u64; 2], usize); 21] = [
+    let kinds: [([u64; 2], usize); 23] = [
         (faults.crash, 0),
         (faults.crash_at_disk, 1),
         (faults.crash_after_ack, 2),
@@ -506,6 +527,8 @@ fn faults(scenario: &Scenario, plan: &Plan, span_ms: u64, storms: u64, random: &
         (faults.misdirected_write, 18),
         (faults.damage_after_ack, 19),
         (faults.crash_after_forward, 20),
+        (faults.start_empty, 21),
+        (faults.start_on_copy, 22),
     ];
     let mut drawn = Vec::new();
     let possible: Vec<usize> =
@@ -564,6 +587,11 @@ fn fault(kind: usize, plan: &Plan, long_ms: [u64; 2], random: &mut Stream) -> Fa
         17 => FaultKind::LostWrite { node },
         18 => FaultKind::MisdirectedWrite { node },
         19 => FaultKind::DamageAfterAck { node, nth: random.between(1, 20), down_ms },
+        21 => FaultKind::StartEmpty { node, others: random.chance(500), ms: 300 + ms },
+        22 => {
+            let after_ms = *random.pick(&[300, 1_000, 3_000]);
+            FaultKind::StartOnCopy { node, after_ms, others: random.chance(500), ms: 300 + ms }
+        }
         _ => FaultKind::SlowDisk { node, ms: *random.pick(&[10, 60, 400]), for_ms: ms },
     }
 }

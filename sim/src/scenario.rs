@@ -176,6 +176,10 @@ pub struct Faults {
     pub misdirected_write: [u64; 2],
     /// A node loses its power just after it acknowledged something, and that is damaged.
     pub damage_after_ack: [u64; 2],
+    /// A node comes back on an empty directory, for a while.
+    pub start_empty: [u64; 2],
+    /// A node comes back on an old copy of its directory, for a while.
+    pub start_on_copy: [u64; 2],
 }
 
 impl Faults {
@@ -186,7 +190,7 @@ impl Faults {
     }
 }
 
-const BUILT_IN: [&str; 16] = [
+const BUILT_IN: [&str; 17] = [
     include_str!("../../scenarios/smoke.toml"),
     include_str!("../../scenarios/swarm.toml"),
     include_str!("../../scenarios/partition.toml"),
@@ -203,6 +207,7 @@ const BUILT_IN: [&str; 16] = [
     include_str!("../../scenarios/disk_damage.toml"),
     include_str!("../../scenarios/several_keys.toml"),
     include_str!("../../scenarios/late_messages.toml"),
+    include_str!("../../scenarios/wrong_disk.toml"),
 ];
 
 /// The scenarios that come with the program.

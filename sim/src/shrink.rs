@@ -226,6 +226,8 @@ fn with_nodes(plan: &Plan, nodes: u64) -> Plan {
         | FaultKind::BitFlip { node }
         | FaultKind::LostWrite { node }
         | FaultKind::MisdirectedWrite { node }
+        | FaultKind::StartEmpty { node, .. }
+        | FaultKind::StartOnCopy { node, .. }
         | FaultKind::DamageAfterAck { node, .. } => *node < nodes,
         FaultKind::Clog { from, to, .. } => *from < nodes && *to < nodes,
         FaultKind::CrashAll { .. } | FaultKind::Partition { .. } => true,

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 pub type Situations = BTreeMap<&'static str, u64>;
 
 /// Situations of the simulated world, beside the counters of the core.
-pub const OF_THE_WORLD: [&str; 32] = [
+pub const OF_THE_WORLD: [&str; 35] = [
     "crashed",
     "crashed_at_disk",
     "crashed_after_ack",
@@ -40,6 +40,9 @@ pub const OF_THE_WORLD: [&str; 32] = [
     "expiry_changed",
     "message_strayed",
     "answered_during_a_walk",
+    "started_empty",
+    "started_on_a_copy",
+    "wrong_disk_spared",
 ];
 
 /// What is demanded of another scenario than `swarm`, whose runs are too short for it or lack the faults.

@@ -2,6 +2,7 @@
 
 use crate::client::{Client, Ended};
 use crate::deed::Deed;
+use crate::impostors::Copy;
 use crate::judge;
 use crate::machine::{EPOCH_MS, Machine};
 use crate::monitor::Monitor;
@@ -59,6 +60,8 @@ pub(crate) enum Event {
     HealLink { from: usize, to: usize, cut: bool },
     HealDisk { node: usize },
     Thaw { node: usize },
+    WrongDisk { node: usize, copy: Option<Box<Copy>>, others: bool, ms: u64 },
+    RightDisk { node: usize },
 }
 
 struct Queued {
@@ -257,6 +260,8 @@ impl World {
             Event::HealLink { from, to, cut } => self.heal_link(from, to, cut),
             Event::HealDisk { node } => self.heal_disk(node),
             Event::Thaw { node } => self.machines[node].clock.freeze(self.now, false),
+            Event::WrongDisk { node, copy, others, ms } => self.wrong_disk(node, copy, others, ms),
+            Event::RightDisk { node } => self.right_disk(node),
         }
     }
 
@@ -297,12 +302,15 @@ impl World {
             self.failure.get_or_insert(broken);
         }
         let deadline = core.next_deadline();
-        if is_disk {
-            self.watch_watermarks(node);
-        }
-        self.watch_late_repairs(node, stored);
         (node, probe.hlc.0).hash(&mut self.trace);
-        self.watch_suspects(node);
+        if self.machines[node].right.is_none() {
+            if is_disk {
+                self.watch_watermarks(node);
+            }
+            self.watch_late_repairs(node, stored);
+            self.watch_suspects(node);
+            self.watch_impostors(node);
+        }
         let ceiling = Stamp::upto(probe.ceiling);
         for output in out.drain() {
             if self.machines[node].node.is_none() {
@@ -415,7 +423,8 @@ impl World {
     fn on_request(&mut self, client: usize, tag: u64, request: Request, deadline_ms: u64) {
         let Some(open) = self.clients[client].open(tag) else { return };
         let node = open.node;
-        if self.machines[node].node.is_none() || self.machines[node].paused {
+        let machine = &self.machines[node];
+        if machine.node.is_none() || machine.paused || machine.right.is_some() {
             // The connection is refused: nothing was asked.
             let in_doubt = open.in_doubt;
             if in_doubt {

@@ -97,6 +97,11 @@ impl Identity {
         &self.newest.peers
     }
 
+    /// The ceiling as it was last written, durable or not yet.
+    pub(super) fn highest_ceiling(&self) -> Hlc {
+        self.newest.hlc
+    }
+
     /// Whether a raise may begin.
     pub(super) fn is_idle(&self) -> bool {
         self.in_flight.is_empty() && self.stages.is_empty()

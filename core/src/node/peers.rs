@@ -68,7 +68,10 @@ impl Peers {
             _ => None,
         };
         let as_often = planted::on(Bug::S5CountIsEnough) && start.count() == peer.start.count();
-        if start == peer.start || as_often {
+        if as_often {
+            peer.start = start;
+        }
+        if start == peer.start {
             peer.ceiling = peer.ceiling.max(told.unwrap_or_default());
             return Life::Current;
         }

@@ -41,6 +41,17 @@ impl Node {
         self.peers.remembered(peer)
     }
 
+    /// The same, as far as it is sure to be on disk; `None` if nothing is, or while it is being written.
+    pub fn durably_remembers(&self, peer: Address) -> Option<(StartNumber, Hlc)> {
+        let written = self.identity.peers().iter().filter(|_| self.identity.is_idle());
+        written.filter(|of| of.peer == peer).map(|of| (of.start, of.ceiling)).next()
+    }
+
+    /// The ceiling as it was last written, durable or not yet.
+    pub fn highest_ceiling(&self) -> Hlc {
+        self.identity.highest_ceiling()
+    }
+
     /// Whether the node is a replica of `key`: only then does a query see a record of its own, and not a hint for another.
     pub fn is_replica_of(&self, key: &bytes::Bytes) -> bool {
         let slot = crate::rules::slots::slot_of(key);
