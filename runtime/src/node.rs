@@ -241,7 +241,8 @@ fn store_options(node: &NodeConfig) -> StoreOptions {
     sizes.within((node.memory_bytes / shards) as usize)
 }
 
-/// A seed from the hasher's process-wide randomness: it only spreads back-off.
+/// A seed from the hasher's process-wide randomness: it spreads back-off, and tells this life of the directory from those of
+/// other directories (S5).
 fn seed() -> [u8; 32] {
     use std::hash::{BuildHasher, RandomState};
     let mut seed = [0; 32];

@@ -391,7 +391,7 @@ mod tests {
         let mut peers = Peers { links: vec![(to, Frames::default(), link.clone())], stats: stats.clone() };
         let frame = Envelope {
             from: Address { node: NodeId(1), shard: ShardId(0) },
-            start: StartNumber(1),
+            start: StartNumber::new(1, 7),
             epoch: Epoch(1),
             hlc: Hlc(1),
             body: Message::Ping { ceiling: Hlc(1), full: false },

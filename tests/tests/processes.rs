@@ -220,6 +220,38 @@ fn a_directory_that_is_damaged_or_foreign_is_refused_and_left_as_it_is() {
     cluster.wait_ready(0);
 }
 
+/// S5, with all of them restarted in between.
+#[test]
+fn a_node_whose_directory_was_emptied_ends_and_nothing_acknowledged_is_lost() {
+    let mut cluster = Cluster::start("emptied");
+    let ports = cluster.clients.clone();
+    // The second and the third node need each other, and so have learned of each other.
+    cluster.kill(0);
+    served("two of three", || query::<String>(&mut open(ports[2])?, &["SET", "other", "1"]));
+    cluster.kill(2);
+    cluster.spawn(0);
+    served("the other two", || query::<String>(&mut open(ports[0])?, &["SET", "k", "acknowledged"]));
+    (0..2).for_each(|node| cluster.kill(node));
+
+    let (data, aside) = (cluster.data(1), cluster.data(1).with_extension("aside"));
+    std::fs::rename(&data, &aside).expect("the directory is ours");
+    cluster.spawn(2);
+    let mut emptied = cluster.command(1).stderr(std::process::Stdio::piped()).spawn().expect("it starts");
+    let code = wait_for("the emptied node to end", || emptied.try_wait().expect("it is ours"));
+    let mut said = String::new();
+    std::io::Read::read_to_string(&mut emptied.stderr.take().expect("a pipe"), &mut said).expect("text");
+    assert_eq!(code.code(), Some(2), "{said}");
+    assert!(said.contains("emptied or is an old copy") && said.contains("n3 remembers life"), "{said}");
+
+    std::fs::remove_dir_all(&data).expect("the directory is ours");
+    std::fs::rename(&aside, &data).expect("the directory is ours");
+    cluster.spawn(1);
+    assert_eq!(
+        served("two of three", || query::<String>(&mut open(ports[2])?, &["GET", "k"])),
+        "acknowledged"
+    );
+}
+
 #[test]
 fn bad_arguments_are_named_in_one_line() {
     let table: [(&[&str], &str); 7] = [
