@@ -236,11 +236,9 @@ fn a_node_whose_directory_was_emptied_ends_and_nothing_acknowledged_is_lost() {
     let (data, aside) = (cluster.data(1), cluster.data(1).with_extension("aside"));
     std::fs::rename(&data, &aside).expect("the directory is ours");
     cluster.spawn(2);
-    let mut emptied = cluster.command(1).stderr(std::process::Stdio::piped()).spawn().expect("it starts");
-    let code = wait_for("the emptied node to end", || emptied.try_wait().expect("it is ours"));
-    let mut said = String::new();
-    std::io::Read::read_to_string(&mut emptied.stderr.take().expect("a pipe"), &mut said).expect("text");
-    assert_eq!(code.code(), Some(2), "{said}");
+    let ended = cluster.command(1).output().expect("it starts, and ends by itself");
+    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert_eq!(ended.status.code(), Some(2), "{said}");
     assert!(said.contains("emptied or is an old copy") && said.contains("n3 remembers life"), "{said}");
 
     std::fs::remove_dir_all(&data).expect("the directory is ours");
