@@ -383,7 +383,7 @@ fn damage_of_what_a_node_has_promised_keeps_it_down_and_the_others_serve() {
             let whole: Vec<Vec<u8>> = hurt.iter().map(|file| std::fs::read(file).expect("a file")).collect();
             for file in &hurt {
                 match fault {
-                    "flipped" => [9, 4_096 + 9].into_iter().for_each(|at| {
+                    "flipped" => [9, 4_096 + 9, 32_768 + 9].into_iter().for_each(|at| {
                         if at < len(file) {
                             flip(file, at);
                         }
