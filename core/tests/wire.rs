@@ -39,6 +39,8 @@ fn envelope(body: Message) -> Envelope {
     Envelope { from, start: StartNumber::new(4, 0xd4a3), epoch: Epoch(1), hlc: Hlc::from_ms(1_001), body }
 }
 
+const LIFE: StartNumber = StartNumber::new(3, 0xbeef);
+
 fn frame(body: Message) -> Vec<u8> {
     frames([body])
 }
@@ -136,11 +138,8 @@ fn samples() -> Vec<(&'static str, Message)> {
         ),
         ("resync", resync()),
         ("answer_resynced", answer(resynced())),
-        (
-            "remembers",
-            Message::Remembers { start: StartNumber::new(3, 0xbeef), ceiling: Hlc::from_ms(1_000) },
-        ),
-        ("descends", Message::Descends { start: StartNumber::new(3, 0xbeef), ceiling: Hlc::from_ms(1_100) }),
+        ("remembers", Message::Remembers { start: LIFE, ceiling: Hlc::from_ms(1_000) }),
+        ("descends", Message::Descends { start: LIFE, ceiling: Hlc::from_ms(1_100) }),
     ]
 }
 
@@ -562,9 +561,7 @@ proptest! {
             Ok(None) => prop_assert!(false, "the frame was whole"),
             Ok(Some((envelopes, _))) => {
                 let mut again = Frames::default();
-                for envelope in &envelopes {
- again.push(envelope);
- }
+                envelopes.iter().for_each(|envelope| again.push(envelope));
                 let (came, _) = decode(again.finish()).expect("our own frame").expect("a whole frame");
                 prop_assert_eq!(came, envelopes);
             }
@@ -590,9 +587,7 @@ fn what_nobody_waits_for_any_more_is_expired_and_what_takes_effect_never_is() {
             Message::Forward { patience_ms, .. } => Some(u64::from(*patience_ms)),
             _ => None,
         };
-        let from = Address { node: NodeId(3), shard: ShardId(0) };
-        let hlc = Hlc::from_ms(sent_ms);
-        let envelope = Envelope { from, start: StartNumber(1), epoch: Epoch(1), hlc, body: message };
+        let envelope = Envelope { hlc: Hlc::from_ms(sent_ms), ..envelope(message) };
         let expired = |late_ms| envelope.is_expired(WallTime(sent_ms + late_ms));
         match patience_ms {
             Some(patience_ms) => {

@@ -1,7 +1,7 @@
 //! The ceiling files (S3, S5): the ceiling of this life, the ends of the earlier ones, and what is remembered of the peers.
 //!
 //! Two files hold the same, each in two slots that are written in turn: neither a torn write nor the loss of one file loses
-//! anything. A slot is as long as what it holds; behind it lies what an earlier, longer one has left.
+//! anything. Behind what a slot holds there are zeros: a write is as long as the longest before it.
 
 use crate::base::checksum::crc32c;
 use crate::base::limits::{LIVES_MAX, PEERS_MAX};
@@ -77,9 +77,11 @@ impl Ceiling {
         self.lives.iter().find(|(lived, _)| *lived == start).map(|(_, ceiling)| *ceiling)
     }
 
-    pub(super) fn encode(&self) -> Bytes {
+    /// The bytes of a slot: a whole number of sectors, and `reach` at least.
+    pub(super) fn encode(&self, reach: usize) -> Bytes {
         let len = HEAD + self.lives.len() * LIFE + self.peers.len() * PEER + CRC;
-        let mut data = Vec::with_capacity(len.next_multiple_of(SECTOR));
+        let whole = len.max(reach).next_multiple_of(SECTOR);
+        let mut data = Vec::with_capacity(whole);
         data.extend_from_slice(MAGIC);
         data.extend_from_slice(&self.sequence.to_le_bytes());
         data.extend_from_slice(&self.start.0.to_le_bytes());
@@ -99,7 +101,7 @@ impl Ceiling {
         let crc = crc32c(&[&data]);
         data.extend_from_slice(&crc.to_le_bytes());
         assert_eq!(data.len(), len, "the layout is fixed");
-        data.resize(len.next_multiple_of(SECTOR), 0);
+        data.resize(whole, 0);
         Bytes::from(data)
     }
 
@@ -179,16 +181,20 @@ pub(super) fn newest(data: &[u8]) -> Option<Ceiling> {
     sound.max_by_key(|ceiling| (ceiling.sequence, ceiling.hlc))
 }
 
+/// How far a slot of the file has been written, or may have been by a write that was cut short.
+pub(super) fn reach(data: &[u8]) -> usize {
+    let written = |slot: &[u8]| slot.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    let strides = data.chunks(SLOT_STRIDE as usize).take(2);
+    strides.map(written).max().unwrap_or(0).next_multiple_of(SECTOR)
+}
+
 /// The sound slots of a ceiling file, and where the others begin; a slot that was never written is neither.
 pub(super) fn check(data: &[u8]) -> (usize, Vec<u64>) {
     let is_blank = |bytes: &[u8]| bytes.iter().all(|byte| *byte == 0);
     let (mut sound, mut damaged) = (0, Vec::new());
     for (number, (at, slot)) in slots(data).enumerate() {
-        // What is left in the last sector holds zeros.
-        let is_whole = |(_, len): (Ceiling, usize)| {
-            let end = len.next_multiple_of(SECTOR).min(slot.len());
-            is_blank(&slot[len..end])
-        };
+        // Behind the first slot of version 3 there is the second, until it is written anew.
+        let is_whole = |(_, len): (Ceiling, usize)| is_blank(&slot[len..]) || slot.starts_with(MAGIC_V3);
         if number < 2 && Ceiling::decode(slot).is_some_and(is_whole) {
             sound += 1;
         } else if !is_blank(slot) || number >= 2 {
@@ -216,7 +222,7 @@ mod tests {
     fn file(slots: &[&Ceiling]) -> Vec<u8> {
         let mut data = alloc::vec![0; 2 * SLOT_STRIDE as usize];
         for ceiling in slots {
-            let (at, bytes) = ((ceiling.sequence % 2 * SLOT_STRIDE) as usize, ceiling.encode());
+            let (at, bytes) = ((ceiling.sequence % 2 * SLOT_STRIDE) as usize, ceiling.encode(reach(&data)));
             data[at..at + bytes.len()].copy_from_slice(&bytes);
         }
         data
@@ -250,7 +256,7 @@ mod tests {
             ceiling: Hlc(u64::MAX - number as u64),
         };
         ceiling.peers = (0..PEERS_MAX).map(peer).collect();
-        assert!(ceiling.encode().len() as u64 <= SLOT_STRIDE);
+        assert!(ceiling.encode(0).len() as u64 <= SLOT_STRIDE);
         let data = file(&[&ceiling]);
         assert_eq!(newest(&data).as_ref(), Some(&ceiling));
         assert_eq!(check(&data), (1, Vec::new()));
@@ -263,17 +269,20 @@ mod tests {
         let whole = file(&[&before, &after]);
         assert_eq!(newest(&whole).as_ref(), Some(&after));
         let at = (after.sequence % 2 * SLOT_STRIDE) as usize;
-        for sector in 0..after.encode().len() / SECTOR {
+        for sector in 0..after.encode(0).len() / SECTOR {
             let mut torn = whole.clone();
             torn[at + sector * SECTOR..][..SECTOR].fill(0);
             assert_eq!(newest(&torn).as_ref(), Some(&before), "sector {sector}");
             assert_eq!(check(&torn), (1, alloc::vec![at as u64]), "sector {sector}");
         }
-        // What a longer slot has left behind a shorter one means nothing.
+        // A longer slot leaves nothing behind a shorter one, and what stands there is damage.
         let (mut longer, mut shorter) = (lives(80), lives(2));
         (longer.sequence, shorter.sequence) = (4, 6);
         let data = file(&[&longer, &shorter]);
         assert_eq!((newest(&data).as_ref(), check(&data)), (Some(&shorter), (1, Vec::new())));
+        let mut data = data;
+        data[20_000] = 1;
+        assert_eq!((newest(&data), check(&data)), (Some(shorter), (0, alloc::vec![0])));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! `Identity` is written once, last, when a directory is made. The ceiling is kept in files of its own.
 
-use super::ceiling::{CEILINGS, Ceiling, Remembered, SECTOR, SLOT_STRIDE, newest};
+use super::ceiling::{CEILINGS, Ceiling, Remembered, SECTOR, SLOT_STRIDE, newest, reach};
 use crate::base::checksum::crc32c;
 use crate::base::limits::CEILING_STEP_MS;
 use crate::base::{Address, ClusterId, Hlc, NodeId, ShardId, StartNumber, Ticket, WallTime};
@@ -62,6 +62,8 @@ pub(super) struct Identity {
     old: bool,
     found: Hlc,
     newest: Ceiling,
+    /// How far a slot of the ceiling files may have been written.
+    reach: usize,
 }
 
 impl Identity {
@@ -79,6 +81,7 @@ impl Identity {
             old: false,
             found: Hlc(0),
             newest: Ceiling::default(),
+            reach: 0,
         }
     }
 
@@ -170,7 +173,8 @@ impl Identity {
     fn ceiling_writes(&mut self, above_ms: u64) -> Vec<DiskOp> {
         self.newest.hlc = Hlc::from_ms(above_ms + CEILING_STEP_MS).max(self.newest.hlc);
         self.newest.sequence += 1;
-        let data = self.newest.encode();
+        let data = self.newest.encode(self.reach);
+        self.reach = data.len();
         let offset = (self.newest.sequence % 2) * SLOT_STRIDE;
         CEILINGS.map(|file| DiskOp::Write { file, offset, data: data.clone(), sync: true }).into()
     }
@@ -231,6 +235,8 @@ impl Identity {
         if let Some(identity) = identity.cloned() {
             self.check_identity(&identity)?;
         }
+        let reached = CEILINGS.iter().filter_map(|file| self.contents.get(file)).map(|data| reach(data));
+        self.reach = reached.max().unwrap_or(0);
         let newest =
             CEILINGS.iter().filter_map(|file| self.contents.get(file)).filter_map(|data| newest(data));
         match newest.max_by_key(|ceiling| (ceiling.sequence, ceiling.hlc)) {
