@@ -561,7 +561,7 @@ proptest! {
             Ok(None) => prop_assert!(false, "the frame was whole"),
             Ok(Some((envelopes, _))) => {
                 let mut again = Frames::default();
-                envelopes.iter().for_each(|envelope| again.push(envelope));
+                for envelope in &envelopes { again.push(envelope); }
                 let (came, _) = decode(again.finish()).expect("our own frame").expect("a whole frame");
                 prop_assert_eq!(came, envelopes);
             }
