@@ -288,7 +288,7 @@ fn determinism(seeds: Seeds, print: bool) -> Result<bool, String> {
 }
 
 /// Scenarios that are tried, in turn, for each planted bug.
-const HUNTING_GROUNDS: [&str; 12] = [
+const HUNTING_GROUNDS: [&str; 11] = [
     "bug_hunt",
     "retry_storm",
     "mixed_levels",
@@ -297,7 +297,6 @@ const HUNTING_GROUNDS: [&str; 12] = [
     "late_messages",
     "clock_skew",
     "delete_forever",
-    "ttl_skew",
     "disk_damage",
     "wrong_disk",
     "swarm",

@@ -7,7 +7,7 @@ use crate::order::{Witness, written_value};
 use crate::plan::PlannedOperation;
 use crate::situations::Situations;
 use bytes::Bytes;
-use samara_check::history::{Answer, Function, Outcome};
+use samara_check::history::{Answer, Function, Level, Outcome};
 use samara_core::base::{Expiry, Failure, KeyOp, Response};
 use samara_core::rules::sequence::{Ending, Next, Sequence, Task};
 
@@ -121,7 +121,7 @@ impl Walking {
     }
 
     /// What an MSETNX that was refused had written is not seen after its answer: nobody has begun to read it then, and found
-    /// it. A value that a RENAME or COPY took along is its own.
+    /// it. A value that a RENAME or COPY took along is its own. An eventual read may find a replica that has missed the deletion.
     pub fn check(&self, witnesses: &[Witness]) -> Result<(), String> {
         for (key, value, at) in &self.refused {
             let sees = |witness: &&Witness| {
@@ -129,6 +129,7 @@ impl Walking {
                 let seen = Outcome::Ok(Answer::Value(Some(value.to_vec())));
                 operation.key == key[..]
                     && operation.function == Function::Get
+                    && operation.level != Level::Eventual
                     && operation.call > *at
                     && operation.outcome == seen
             };

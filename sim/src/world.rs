@@ -14,12 +14,13 @@ use crate::situations::Situations;
 use crate::suspects::Suspects;
 use samara_check::history::{Answer, Level, Outcome};
 use samara_core::base::{
-    ClusterId, Config, Counter, Epoch, Instant, Member, NodeId, Reply, Request, Response, Stamp, Ticket,
+    Address, ClusterId, Config, Counter, Epoch, Instant, Member, NodeId, Reply, Request, Response, Stamp,
+    StartNumber, Ticket,
 };
 use samara_core::io::{DiskResult, Input, Outbox, Output, Tag};
 use samara_core::wire::Envelope;
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 pub(crate) const MS: u64 = 1_000_000;
@@ -105,6 +106,8 @@ pub struct World {
     pub(crate) network: Vec<Vec<Stream>>,
     pub(crate) monitor: Monitor,
     pub(crate) suspects: Suspects,
+    /// The lives of nodes on other directories than their own.
+    pub(crate) strange: BTreeSet<(Address, StartNumber)>,
     /// Repairs that came below the watermark of their node.
     pub(crate) late_repairs: Vec<(usize, bytes::Bytes, Stamp)>,
     /// What the clients saw, with the versions that answers named.
@@ -160,6 +163,7 @@ impl World {
             monitor: Monitor::new(&config),
             late_repairs: Vec::new(),
             suspects: Suspects::new(&config, keys.iter().cloned()),
+            strange: BTreeSet::new(),
             witnesses: Vec::new(),
             situations: Situations::new(),
             failure: None,
