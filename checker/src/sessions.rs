@@ -2,7 +2,7 @@
 //! reads, monotonic writes, writes follow reads.
 //!
 //! One write of a key is older than another when their versions say so, or, where there are none, when the session that wrote the other had written
-//! or read the one, directly or over others of the key ([`descent`]). What cannot be ordered so is not judged. A deletion is a write; what is read
+//! or read the one, directly or over others of the key (module `descent`). What cannot be ordered so is not judged. A deletion is a write; what is read
 //! after it is that nothing is there, which may also be the end of a time to live or what was there at first: such reads are counted.
 
 use crate::causal::Anomaly;
