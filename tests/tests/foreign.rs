@@ -45,7 +45,8 @@ fn a_node_of_another_replication_factor_is_unready_and_the_others_only_warn() {
     assert_eq!(refused.status.code(), Some(2), "{said}");
     assert!(last.starts_with("samara: ") && last.contains(&directory), "{said}");
 
-    std::fs::remove_dir_all(cluster.data(2)).expect("its data goes");
+    let (data, aside) = (cluster.data(2), cluster.data(2).with_extension("aside"));
+    std::fs::rename(&data, &aside).expect("its data is put aside");
     let log = cluster.data(2).with_extension("log");
     let file = File::create(&log).expect("a log");
     let started = cluster.command(2).args(other).stdout(Stdio::null()).stderr(file).spawn();
@@ -87,9 +88,10 @@ fn a_node_of_another_replication_factor_is_unready_and_the_others_only_warn() {
         assert!(logged.contains(part), "{part}: {logged}");
     }
 
-    // Started as the others were, it is one of them.
+    // Started as the others were, and on its own directory, it is one of them.
     cluster.kill(2);
-    std::fs::remove_dir_all(cluster.data(2)).expect("its data goes");
+    std::fs::remove_dir_all(&data).expect("what it has made there goes");
+    std::fs::rename(&aside, &data).expect("its own comes back");
     cluster.spawn(2);
     cluster.wait_ready(2);
     wait_for("all to be of one cluster", || {
